@@ -1,0 +1,40 @@
+# Two commands matter: make demo, make test. Both make .venv first, from what is pinned.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+API_PORT ?=
+ANNOUNCE_PORT ?=
+PORTS := $(if $(API_PORT),--api-port $(API_PORT)) $(if $(ANNOUNCE_PORT),--announce-port $(ANNOUNCE_PORT))
+
+.PHONY: help demo serve test check bench clean
+
+help: ## Show what there is.
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(VENV)/.installed: requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or newer is needed; name one: make PYTHON=python3.12 …' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+demo: $(VENV)/.installed ## Announce two sample versions on this machine (ONCE=1: then exit).
+	@$(RUN) scripts/local.py --samples $(if $(ONCE),--once) $(PORTS)
+
+serve: $(VENV)/.installed ## Run the whole system on this machine.
+	@$(RUN) scripts/local.py $(PORTS)
+
+test: $(VENV)/.installed ## Run every test that this machine can run.
+	$(RUN) -m pytest --cov --cov-report=term
+
+check: $(VENV)/.installed ## Lint, format, types, import rules.
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	PYTHONPATH=functions $(VENV)/bin/lint-imports
+
+bench: $(VENV)/.installed ## Measure.
+	@$(RUN) tests/benchmarks/uploads.py
+
+clean: ## Remove what was made here.
+	rm -rf $(VENV) .local .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

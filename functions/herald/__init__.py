@@ -1,0 +1,1 @@
+"""Prompt Herald: every new prompt version is announced once, to the right people."""

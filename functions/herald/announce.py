@@ -1,0 +1,110 @@
+"""Event → route → claim → deliver → record."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from herald.errors import StoreUnavailable, UndecodableEvent
+from herald.lanes import Destination, Parcel
+from herald.model import Claim, Outcome, PromptVersion, Reason, Status, Taken
+from herald.ports import Clock, Ledger, VersionStore
+from herald.routing import route
+
+_log = logging.getLogger(__name__)
+
+Decoder = Callable[[Mapping[str, Any], Any], PromptVersion]
+
+# The operator's four messages; docs/DISCORD_NOTIFICATIONS.md explains each.
+SENT = "Discord notification sent successfully"
+NOT_CONFIGURED = "Discord webhook URL not configured"
+NOT_PRODUCTION = "Not in production environment"
+NOT_SENT = "Failed to send Discord notification"
+
+
+class Announcer:
+    """Announces versions on every channel that they route to."""
+
+    def __init__(
+        self,
+        destinations: Mapping[str, Destination],
+        decoders: Mapping[str, Decoder],
+        store: VersionStore,
+        ledger: Ledger,
+        clock: Clock,
+        *,
+        max_wait: float,
+        lease: float,
+    ) -> None:
+        """Take the parts; an event is held for at most `max_wait` seconds, a claim for `lease` seconds."""
+        self._destinations = destinations
+        self._decoders = decoders
+        self._store = store
+        self._ledger = ledger
+        self._clock = clock
+        self._max_wait = max_wait
+        self._lease = timedelta(seconds=lease)
+
+    def receive(self, attributes: Mapping[str, Any], data: Any) -> bool:
+        """Announce the version of an event. False: the event source shall send it again.
+
+        An event that no retry can make readable is logged and done, or it would come back for 24 hours.
+        """
+        try:
+            version = self._decode(attributes, data)
+        except UndecodableEvent as error:
+            _log.error("Undecodable event dropped: %s", error, extra={"event_id": attributes.get("id")})  # noqa: TRY400
+            return True
+        return self.announce(version)
+
+    def announce(self, version: PromptVersion) -> bool:
+        """Announce a version wherever it is not final yet. False: some channel is not final; try again later."""
+        deadline = self._clock.monotonic() + self._max_wait
+        try:
+            return self._announce(version, deadline)
+        except StoreUnavailable as error:
+            _log.error(  # noqa: TRY400  a stack trace says nothing more
+                "Store unavailable; the event will come again",
+                extra={"agent": version.agent_type, "version": version.version_number, "detail": str(error)},
+            )
+            return False
+
+    def _announce(self, version: PromptVersion, deadline: float) -> bool:
+        channels = route(version, self._destinations)
+        now = self._clock.now()
+        claims = {name: self._ledger.claim(version.key, name, now, self._lease) for name in channels}
+        open_claims = [claim for claim in claims.values() if isinstance(claim, Claim)]
+        finals = [claim is Taken.FINAL for claim in claims.values()].count(True)
+        for claim in open_claims:
+            parcel = Parcel(version, claim, concludes=finals + 1 == len(channels))
+            outcome = self._destinations[claim.channel].submit(parcel, deadline)
+            _report(version, claim.channel, outcome)
+            finals += outcome.status.is_final
+        if finals == len(channels) and not open_claims and not version.announced:
+            self._store.mark_announced(version.key)  # a crash came between the last outcome and the mark
+        return finals == len(channels)
+
+    def _decode(self, attributes: Mapping[str, Any], data: Any) -> PromptVersion:
+        decoder = self._decoders.get(str(attributes.get("type")))
+        if decoder is None:
+            message = f"its type {attributes.get('type')!r} is not known here"
+            raise UndecodableEvent(message)
+        return decoder(attributes, data)
+
+
+def _report(version: PromptVersion, channel: str, outcome: Outcome) -> None:
+    """Write the line by which an operator answers "was v12 announced, and if not, why?"."""
+    fields: dict[str, Any] = {"agent": version.agent_type, "version": version.version_number, "channel": channel}
+    match outcome:
+        case Outcome(status=Status.SENT):
+            _log.info(SENT, extra={**fields, "message_id": outcome.message_id})
+        case Outcome(reason=Reason.NOT_CONFIGURED):
+            _log.warning(NOT_CONFIGURED, extra=fields)
+        case Outcome(reason=Reason.NOT_PRODUCTION):
+            _log.info(NOT_PRODUCTION, extra=fields)
+        case _:
+            level = logging.ERROR if outcome.status.is_final else logging.WARNING
+            extra = {"reason": outcome.reason, "detail": outcome.detail, "final": outcome.status.is_final}
+            _log.log(level, NOT_SENT, extra={**fields, **extra})

@@ -1,0 +1,1 @@
+"""One file an event source: a raw CloudEvent in, a PromptVersion out."""

@@ -1,0 +1,146 @@
+"""Composition root: builds each part once an instance, at first use. Nothing happens when this is imported."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from threading import RLock
+from typing import TYPE_CHECKING, Generic, TypeVar
+from zoneinfo import ZoneInfo
+
+from flask import Response
+
+from herald import logs
+from herald.announce import Announcer
+from herald.channels.discord import DiscordChannel, Webhook
+from herald.clock import SystemClock
+from herald.delivery import Courier, Hold
+from herald.errors import ConfigurationError, HeraldError
+from herald.events import local
+from herald.lanes import Destination, Lane, Muted
+from herald.model import DISCORD, Reason
+from herald.settings import Settings
+
+if TYPE_CHECKING:
+    from herald.api import Api
+    from herald.stores.sqlite import SQLiteStore
+
+_log = logging.getLogger(__name__)
+
+_SQLITE = "sqlite:///"
+
+T = TypeVar("T")
+
+
+class _Once(Generic[T]):
+    """Builds a part at its first call, once, whatever the number of threads; a failed build is tried again."""
+
+    _lock = RLock()
+
+    def __init__(self, build: Callable[[], T]) -> None:
+        self._build = build
+        self._built: list[T] = []
+
+    def __call__(self) -> T:
+        if not self._built:
+            with self._lock:
+                if not self._built:
+                    self._built.append(self._build())
+        return self._built[0]
+
+
+def check() -> None:
+    """Refuse to start with a wrong setting: raises SystemExit with one sentence. Connects to nothing."""
+    try:
+        logs.configure(as_json=_settings().logs_are_json)
+        store_path(_settings().store_url)
+        discord_channel(_settings())
+    except ConfigurationError as error:
+        message = f"prompt-herald: wrong configuration. {error}"
+        raise SystemExit(message) from None
+
+
+@_Once
+def api() -> Api:
+    """Build the upload API."""
+    from herald.api import Api  # noqa: PLC0415  the announce function starts faster without it
+    from herald.save import Saver  # noqa: PLC0415
+
+    settings = _settings()
+    saver = Saver(_store(), SystemClock(), prefix=settings.version_prefix, zone=ZoneInfo(settings.time_zone))
+    return Api(saver, _store(), _store(), settings.upload_tokens)
+
+
+@_Once
+def announcer() -> Announcer:
+    """Build what announces versions."""
+    settings = _settings()
+    destinations: Mapping[str, Destination] = {DISCORD: _discord(settings)}
+    return Announcer(
+        destinations,
+        {local.TYPE: local.decode},
+        _store(),
+        _store(),
+        SystemClock(),
+        max_wait=settings.max_wait,
+        lease=settings.lease,
+    )
+
+
+def on_crash(error: Exception, headers: Mapping[str, str]) -> Response:
+    """Answer an error that nothing else has: an event that functions-framework cannot read is done, all else is 503.
+
+    Its text goes to the log, never to the caller.
+    """
+    event_id = headers.get("ce-id")
+    if type(error).__module__.startswith("cloudevents."):
+        _log.error("Undecodable event dropped: %s", type(error).__name__, extra={"event_id": event_id})
+        return Response(status=204)
+    detail = str(error) if isinstance(error, HeraldError) else None
+    _log.error(
+        "Unexpected error", extra={"event_id": event_id, "error": type(error).__name__, "detail": detail}, exc_info=error
+    )
+    return Response("Not done; see the log.\n", status=503)
+
+
+def store_path(url: str) -> str:
+    """Return the file that `sqlite:///PATH` names. Raises ConfigurationError for any other URL."""
+    if url.startswith(_SQLITE) and len(url) > len(_SQLITE):
+        return url.removeprefix(_SQLITE)
+    message = "STORE_URL: it must be sqlite:///PATH, such as sqlite:///prompt-herald.db."
+    raise ConfigurationError(message)
+
+
+def discord_channel(settings: Settings) -> DiscordChannel | None:
+    """Return the Discord channel of these settings, or None without a webhook. Raises ConfigurationError."""
+    if settings.discord_webhook_url is None:
+        return None
+    return DiscordChannel(
+        Webhook.parse(settings.discord_webhook_url, settings.discord_thread_id),
+        environment=settings.environment,
+        username=settings.discord_bot_name,
+        avatar_url=settings.discord_bot_avatar_url,
+        thread_fallback=settings.discord_thread_fallback,
+    )
+
+
+def _discord(settings: Settings) -> Destination:
+    channel = discord_channel(settings)
+    if not settings.is_production:
+        return Muted(Reason.NOT_PRODUCTION, _store(), SystemClock())
+    if channel is None:
+        return Muted(Reason.NOT_CONFIGURED, _store(), SystemClock())
+    courier = Courier(settings.discord_connect_timeout, settings.discord_read_timeout)
+    return Lane(channel, courier, _store(), SystemClock(), everywhere=Hold())
+
+
+@_Once
+def _settings() -> Settings:
+    return Settings.load()
+
+
+@_Once
+def _store() -> SQLiteStore:
+    from herald.stores.sqlite import SQLiteStore  # noqa: PLC0415  each store's driver is imported only if chosen
+
+    return SQLiteStore(store_path(_settings().store_url))

@@ -1,0 +1,36 @@
+"""Entry points, as functions-framework and Cloud Run functions name them."""
+
+from __future__ import annotations
+
+import flask
+import functions_framework
+from cloudevents.http import CloudEvent
+from werkzeug.exceptions import HTTPException
+
+from herald import wiring
+
+# functions-framework loads this file inside its app context: the process is starting, so a wrong setting
+# ends it here, with one sentence. A plain import (a test, a tool) reads nothing.
+if flask.has_app_context():
+    wiring.check()
+
+
+@functions_framework.http
+def save_prompt_version(request: flask.Request) -> flask.typing.ResponseReturnValue:
+    """Upload API."""
+    return wiring.api()(request)
+
+
+@functions_framework.cloud_event
+def announce_version(event: CloudEvent) -> None:
+    """Announce the version of a document-created event; 503 asks the event source to send it again."""
+    if not wiring.announcer().receive(event.get_attributes(), event.get_data()):
+        flask.abort(503, "Not announced yet; send the event again.")
+
+
+@functions_framework.errorhandler(Exception)
+def on_error(error: Exception) -> flask.typing.ResponseReturnValue:
+    """Answer what reaches functions-framework: its status, or as wiring.on_crash decides; no stack trace, no echo."""
+    if isinstance(error, HTTPException):
+        return f"{error.name}\n", error.code or 500
+    return wiring.on_crash(error, flask.request.headers)

@@ -1,0 +1,273 @@
+"""The whole system on this machine: both functions, the embedded store, the relay, and a stand-in for Discord.
+
+`make demo` and `make serve` run this. The environment configures it as it configures the functions; where it sets no
+DISCORD_WEBHOOK_URL, announcements go to the stand-in, and are shown here. Everything listens on 127.0.0.1 only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import requests
+from _path import ROOT
+from herald import wiring
+from herald.errors import ConfigurationError
+from herald.settings import Settings
+from herald.stores.sqlite import SQLiteStore
+from rich.console import Console
+from rich.text import Text
+
+from infra.local.card import render
+from infra.local.stand_in import DiscordStandIn
+from infra.local.relay import Relay
+
+HOST = "127.0.0.1"
+API_PORT, ANNOUNCE_PORT = 8080, 8081
+# How many events announce holds at once; the local value of Cloud Run's concurrency.
+ANNOUNCE_THREADS = 80
+START_SECONDS = 30.0
+STOP_SECONDS = 5.0
+ARRIVE_SECONDS = 30.0
+SAMPLE_AGENT = "eai"
+SAMPLES = (
+    ("prompt-v1.xml", "First version for the support desk"),
+    ("prompt-v2.xml", "- Answer in the customer's language - Never promise a delivery date - Hand over after two failed tries"),
+)
+
+console = Console(highlight=False)
+
+
+@dataclass(frozen=True)
+class Urls:
+    """Where the two functions listen."""
+
+    api: str
+    announce: str
+
+
+class StartError(Exception):
+    """The system could not be started; the text says what to do."""
+
+
+class Stop(Exception):  # noqa: N818  not an error: someone asked for it
+    """SIGINT or SIGTERM."""
+
+
+def main() -> int:
+    """Start everything, announce the samples if asked to, serve until stopped."""
+    arguments = _arguments()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _raise_stop)
+    try:
+        with ExitStack() as stack:
+            return _run(arguments, stack)
+    except (StartError, ConfigurationError) as error:
+        print(f"prompt-herald: {error}", file=sys.stderr)
+        return 2
+    except Stop:
+        return 0
+
+
+def _run(arguments: argparse.Namespace, stack: ExitStack) -> int:
+    environment = _environment(arguments, stack)
+    store = SQLiteStore(wiring.store_path(environment["STORE_URL"]))
+    stack.callback(store.close)
+    urls = _start_functions(arguments, environment, stack)
+    _start_relay(store, urls.announce, stack)
+    print(f"ready api={urls.api} announce={urls.announce}", flush=True)
+    token = next(iter(json.loads(environment["UPLOAD_TOKENS"]).values()), "")
+    arrived = _announce_samples(urls, token, quiet=arguments.quiet) if arguments.samples or arguments.once else True
+    if arguments.once:
+        return 0 if arrived else 1
+    if not arguments.quiet:
+        _explain(urls, token)
+    threading.Event().wait()  # until a signal raises Stop
+    return 0
+
+
+def _environment(arguments: argparse.Namespace, stack: ExitStack) -> dict[str, str]:
+    """Return the functions' environment: this process's own, and defaults for what it leaves open."""
+    environment = dict(os.environ)
+    if not environment.get("DISCORD_WEBHOOK_URL"):
+        stand_in = stack.enter_context(DiscordStandIn(on_message=None if arguments.quiet else _show))
+        environment["DISCORD_WEBHOOK_URL"] = stand_in.webhook_url
+        environment.setdefault("ENVIRONMENT", "production")
+    environment.setdefault("UPLOAD_TOKENS", json.dumps({os.environ.get("USER", "local"): secrets.token_urlsafe(24)}))
+    environment["STORE_URL"] = _store_url(arguments, environment, stack)
+    environment["PYTHONUNBUFFERED"] = "1"
+    _check(environment)
+    return environment
+
+
+def _store_url(arguments: argparse.Namespace, environment: dict[str, str], stack: ExitStack) -> str:
+    """Return the store to use: a flag, the environment's, a throw-away one for the demo, or the checkout's own."""
+    named = arguments.store or environment.get("STORE_URL")
+    if named:
+        return str(named)
+    if arguments.samples or arguments.once:
+        return f"sqlite:///{stack.enter_context(tempfile.TemporaryDirectory(prefix='prompt-herald-'))}/demo.db"
+    (ROOT / ".local").mkdir(exist_ok=True)
+    return f"sqlite:///{ROOT}/.local/prompt-herald.db"
+
+
+def _check(environment: dict[str, str]) -> None:
+    """Refuse a wrong setting here, in one sentence, rather than from two children at once."""
+    os.environ.update(environment)
+    settings = Settings.load()
+    wiring.store_path(settings.store_url)
+    wiring.discord_channel(settings)
+
+
+def _start_functions(arguments: argparse.Namespace, environment: dict[str, str], stack: ExitStack) -> Urls:
+    default = (0, 0) if arguments.once else (API_PORT, ANNOUNCE_PORT)
+    api = _free_port(default[0] if arguments.api_port is None else arguments.api_port, "--api-port")
+    announce = _free_port(default[1] if arguments.announce_port is None else arguments.announce_port, "--announce-port")
+    held = {"THREADS": environment.get("THREADS", str(ANNOUNCE_THREADS))}
+    children = [
+        _start(["--target", "save_prompt_version"], api, environment, stack),
+        _start(["--target", "announce_version", "--signature-type", "cloudevent"], announce, environment | held, stack),
+    ]
+    urls = Urls(f"http://{HOST}:{api}", f"http://{HOST}:{announce}")
+    for child, url in zip(children, (f"{urls.api}/health", urls.announce), strict=True):
+        _wait_until_up(child, url)
+    return urls
+
+
+def _start(function: list[str], port: int, environment: dict[str, str], stack: ExitStack) -> subprocess.Popen[bytes]:
+    """Start one function under functions-framework, in a process group of its own, and see to its end."""
+    command = [sys.executable, "-m", "functions_framework", "--source", str(ROOT / "functions/main.py"), *function]
+    child = subprocess.Popen([*command, "--host", HOST, "--port", str(port)], env=environment, start_new_session=True)
+    stack.callback(_stop, child)
+    return child
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    """End a function and its workers: politely, then not."""
+    child.terminate()
+    try:
+        child.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def _wait_until_up(child: subprocess.Popen[bytes], url: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if child.poll() is not None:
+            message = f"a function ended at its start (exit code {child.returncode}); the lines above say why."
+            raise StartError(message)
+        try:
+            requests.get(url, timeout=1)
+        except requests.RequestException:
+            time.sleep(0.02)
+        else:
+            return
+    message = f"{url} did not answer within {START_SECONDS:g} s."
+    raise StartError(message)
+
+
+def _start_relay(store: SQLiteStore, url: str, stack: ExitStack) -> None:
+    stop = threading.Event()
+    relay = threading.Thread(target=Relay(store, url).run, args=(stop,), name="relay")
+    relay.start()
+    stack.callback(relay.join)
+    stack.callback(stop.set)
+
+
+def _free_port(port: int, flag: str) -> int:
+    """Return `port`, or any free one for 0. Raises StartError where it is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            message = f"port {port} is taken; name another with {flag} (0: any free one)."
+            raise StartError(message) from None
+        return int(probe.getsockname()[1])
+
+
+def _announce_samples(urls: Urls, token: str, *, quiet: bool) -> bool:
+    """Upload the samples; return whether each announcement has arrived."""
+    arrived = []
+    for file, reason in SAMPLES:
+        prompt = (ROOT / "samples" / file).read_text(encoding="utf-8")
+        body = {"agent_type": SAMPLE_AGENT, "prompt_content": prompt, "author": "Ada Lovelace", "reason": reason}
+        answer = requests.post(
+            f"{urls.api}/api/v1/unified-save", json=body, headers={"Authorization": f"Bearer {token}"}, timeout=10
+        )
+        if not answer.ok:
+            console.print(Text(f"The upload was refused: {answer.text.strip()}"))
+            return False
+        delivery = _final_delivery(urls.api + answer.headers["Location"], token)
+        arrived.append(delivery.get("status") == "sent")
+        if not quiet and not arrived[-1]:
+            why = delivery.get("reason") or "it is still open"
+            console.print(Text(f"{answer.json()['version_display']} was not announced: {why}."))
+    return all(arrived)
+
+
+def _final_delivery(url: str, token: str) -> dict[str, Any]:
+    """Wait for a version's delivery to be final; return it, or what there is of it in the end."""
+    deadline = time.monotonic() + ARRIVE_SECONDS
+    delivery: dict[str, Any] = {}
+    while time.monotonic() < deadline:
+        found = requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=10).json()["deliveries"]
+        delivery = found[0] if found else {}
+        if delivery.get("status") in {"sent", "failed", "suppressed"}:
+            return delivery
+        time.sleep(0.05)
+    return delivery
+
+
+def _show(message: Any) -> None:
+    console.print(render(message["body"]))
+
+
+def _explain(urls: Urls, token: str) -> None:
+    """Say what a person can do now."""
+    console.print(Text("Upload API    ", style="bold"), f"{urls.api}  (try {urls.api}/docs)")
+    console.print(Text("Upload token  ", style="bold"), token)
+    console.print(Text("Try it:", style="bold"))
+    curl = (
+        f"curl -sS {urls.api}/api/v1/unified-save \\\n"
+        f"  -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' \\\n"
+        f"""  -d '{{"agent_type": "{SAMPLE_AGENT}", "prompt_content": "You are kind.", "reason": "- shorter - kinder"}}'"""
+    )
+    print(curl, flush=True)
+    console.print(Text("Ctrl-C stops everything.", style="dim"))
+
+
+def _raise_stop(_number: int, _frame: FrameType | None) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # one is enough; the way out must not be cut short
+    raise Stop
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--api-port", type=int, help=f"port of the upload API (default {API_PORT}; 0: any free one)")
+    parser.add_argument("--announce-port", type=int, help=f"port of announce (default {ANNOUNCE_PORT}; 0: any free one)")
+    parser.add_argument("--store", help="sqlite:///PATH (default: STORE_URL, or .local/prompt-herald.db)")
+    parser.add_argument("--samples", action="store_true", help="upload two versions of the sample prompt first")
+    parser.add_argument("--once", action="store_true", help="upload the samples, and exit: 0 when both were announced")
+    parser.add_argument("--quiet", action="store_true", help="print the ready line, and nothing else")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
