@@ -28,9 +28,9 @@ def announce_version(event: CloudEvent) -> None:
         flask.abort(503, "Not announced yet; send the event again.")
 
 
-@functions_framework.errorhandler(Exception)
+@functions_framework.errorhandler(Exception)  # type: ignore[untyped-decorator]  # it ships no types
 def on_error(error: Exception) -> flask.typing.ResponseReturnValue:
     """Answer what reaches functions-framework: its status, or as wiring.on_crash decides; no stack trace, no echo."""
     if isinstance(error, HTTPException):
         return f"{error.name}\n", error.code or 500
-    return wiring.on_crash(error, flask.request.headers)
+    return wiring.on_crash(error, flask.request.headers.get("ce-id"))

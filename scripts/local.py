@@ -23,17 +23,17 @@ from types import FrameType
 from typing import Any
 
 import requests
+from rich.console import Console
+from rich.text import Text
+
 from _path import ROOT
 from herald import wiring
 from herald.errors import ConfigurationError
 from herald.settings import Settings
 from herald.stores.sqlite import SQLiteStore
-from rich.console import Console
-from rich.text import Text
-
 from infra.local.card import render
-from infra.local.stand_in import DiscordStandIn
 from infra.local.relay import Relay
+from infra.local.stand_in import DiscordStandIn
 
 HOST = "127.0.0.1"
 API_PORT, ANNOUNCE_PORT = 8080, 8081
@@ -45,7 +45,10 @@ ARRIVE_SECONDS = 30.0
 SAMPLE_AGENT = "eai"
 SAMPLES = (
     ("prompt-v1.xml", "First version for the support desk"),
-    ("prompt-v2.xml", "- Answer in the customer's language - Never promise a delivery date - Hand over after two failed tries"),
+    (
+        "prompt-v2.xml",
+        "- Answer in the customer's language - Never promise a delivery date - Hand over after two failed tries",
+    ),
 )
 
 console = Console(highlight=False)
@@ -63,7 +66,7 @@ class StartError(Exception):
     """The system could not be started; the text says what to do."""
 
 
-class Stop(Exception):  # noqa: N818  not an error: someone asked for it
+class Stop(Exception):
     """SIGINT or SIGTERM."""
 
 
@@ -246,7 +249,7 @@ def _explain(urls: Urls, token: str) -> None:
     curl = (
         f"curl -sS {urls.api}/api/v1/unified-save \\\n"
         f"  -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' \\\n"
-        f"""  -d '{{"agent_type": "{SAMPLE_AGENT}", "prompt_content": "You are kind.", "reason": "- shorter - kinder"}}'"""
+        f"""  -d '{{"agent_type": "{SAMPLE_AGENT}", "prompt_content": "Be kind.", "reason": "- shorter - kinder"}}'"""
     )
     print(curl, flush=True)
     console.print(Text("Ctrl-C stops everything.", style="dim"))
@@ -261,7 +264,9 @@ def _raise_stop(_number: int, _frame: FrameType | None) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--api-port", type=int, help=f"port of the upload API (default {API_PORT}; 0: any free one)")
-    parser.add_argument("--announce-port", type=int, help=f"port of announce (default {ANNOUNCE_PORT}; 0: any free one)")
+    parser.add_argument(
+        "--announce-port", type=int, help=f"port of announce (default {ANNOUNCE_PORT}; 0: any free one)"
+    )
     parser.add_argument("--store", help="sqlite:///PATH (default: STORE_URL, or .local/prompt-herald.db)")
     parser.add_argument("--samples", action="store_true", help="upload two versions of the sample prompt first")
     parser.add_argument("--once", action="store_true", help="upload the samples, and exit: 0 when both were announced")

@@ -55,7 +55,7 @@ class Announcer:
         try:
             version = self._decode(attributes, data)
         except UndecodableEvent as error:
-            _log.error("Undecodable event dropped: %s", error, extra={"event_id": attributes.get("id")})  # noqa: TRY400
+            _log.error("Undecodable event dropped: %s", error, extra={"event_id": attributes.get("id")})
             return True
         return self.announce(version)
 
@@ -65,7 +65,7 @@ class Announcer:
         try:
             return self._announce(version, deadline)
         except StoreUnavailable as error:
-            _log.error(  # noqa: TRY400  a stack trace says nothing more
+            _log.error(
                 "Store unavailable; the event will come again",
                 extra={"agent": version.agent_type, "version": version.version_number, "detail": str(error)},
             )

@@ -25,6 +25,7 @@ from herald.save import MAX_CONFIG_BYTES, MAX_PROMPT_BYTES, Saver, SaveRequest
 # JSON escapes take up to three bytes for one of UTF-8 text (é, emoji); and room for the other fields.
 MAX_BODY_BYTES = 3 * (MAX_PROMPT_BYTES + MAX_CONFIG_BYTES) + 16 * 1024
 MAX_PAGE = 100
+_LOCKED: list[dict[str, list[Any]]] = [{"upload token": []}]
 _TOKEN_SCHEME: dict[str, Any] = {"upload token": {"type": "http", "scheme": "bearer"}}
 
 
@@ -64,7 +65,9 @@ class IdempotencyHeader(BaseModel):
 
     idempotency_key: Annotated[
         str | None,
-        Field(alias="Idempotency-Key", min_length=1, max_length=255, description="The same key and body: no new version."),
+        Field(
+            alias="Idempotency-Key", min_length=1, max_length=255, description="The same key and body: no new version."
+        ),
     ] = None
 
 
@@ -102,7 +105,13 @@ class Api:
     """The upload API as one callable for functions-framework."""
 
     def __init__(
-        self, saver: Saver, store: VersionStore, ledger: Ledger, tokens: Mapping[str, SecretStr], *, title: str = "Prompt Herald"
+        self,
+        saver: Saver,
+        store: VersionStore,
+        ledger: Ledger,
+        tokens: Mapping[str, SecretStr],
+        *,
+        title: str = "Prompt Herald",
     ) -> None:
         """Build the routes; `tokens` maps a name to its bearer token (none: nobody gets in)."""
         self._saver, self._store, self._ledger = saver, store, ledger
@@ -126,13 +135,18 @@ class Api:
             return self._app.full_dispatch_request()
 
     def _add_routes(self) -> None:
-        app, locked = self._app, {"security": [{"upload token": []}]}
+        app = self._app
         versions = [Tag(name="versions")]
-        app.post("/api/v1/unified-save", tags=versions, responses={201: Saved}, **locked)(_view(self.save))
-        app.get("/api/v1/agents", tags=versions, responses={200: Agents}, **locked)(_view(self.agents))
-        app.get("/api/v1/agents/<agent_type>/versions", tags=versions, responses={200: Versions}, **locked)(_view(self.versions))
+        app.post("/api/v1/unified-save", tags=versions, responses={201: Saved}, security=_LOCKED)(_view(self.save))
+        app.get("/api/v1/agents", tags=versions, responses={200: Agents}, security=_LOCKED)(_view(self.agents))
+        app.get("/api/v1/agents/<agent_type>/versions", tags=versions, responses={200: Versions}, security=_LOCKED)(
+            _view(self.versions)
+        )
         app.get(
-            "/api/v1/agents/<agent_type>/versions/<number>", tags=versions, responses={200: VersionDetail}, **locked
+            "/api/v1/agents/<agent_type>/versions/<number>",
+            tags=versions,
+            responses={200: VersionDetail},
+            security=_LOCKED,
         )(_view(self.version))
         app.get("/health", tags=[Tag(name="service")])(_view(self.health))
         app.add_url_rule("/openapi.json", "openapi_document", lambda: app.api_doc)

@@ -58,7 +58,9 @@ class Muted:
     def submit(self, parcel: Parcel, deadline: float) -> Outcome:  # noqa: ARG002  nothing here takes time
         """Record the version as suppressed."""
         outcome = Outcome(status=Status.SUPPRESSED, reason=self._reason)
-        self._ledger.settle([Settlement(claim=parcel.claim, outcome=outcome, concludes=parcel.concludes)], self._clock.now())
+        self._ledger.settle(
+            [Settlement(claim=parcel.claim, outcome=outcome, concludes=parcel.concludes)], self._clock.now()
+        )
         return outcome
 
 
@@ -163,7 +165,9 @@ class Lane:
                 now = self._clock.monotonic()
                 if waiter.queued and now < self._gone_until:
                     self._withdraw(waiter)
-                    waiter.release(Reason.WEBHOOK_GONE, "the webhook was refused a moment ago; see the failed deliveries")
+                    waiter.release(
+                        Reason.WEBHOOK_GONE, "the webhook was refused a moment ago; see the failed deliveries"
+                    )
                 elif waiter.queued and max(now, self._ready_at()) >= waiter.deadline:
                     self._withdraw(waiter)
                     waiter.release()
@@ -234,7 +238,9 @@ class Lane:
                 self._finish(batch, Outcome(status=Status.FAILED, reason=verdict.reason, detail=verdict.detail))
                 self._wake_all()
             case Ruling.REROUTE:
-                _log.warning("Discord thread is gone; the channel itself is used from now on", extra={"detail": verdict.detail})
+                _log.warning(
+                    "Discord thread is gone; the channel itself is used from now on", extra={"detail": verdict.detail}
+                )
                 self._channel = self._channel.fallback()
                 self._requeue(batch, verdict)
             case Ruling.RETRY:
@@ -284,7 +290,7 @@ class Lane:
                 self._ledger.settle(settlements, self._clock.now())
             except StoreUnavailable as error:
                 if outcome.status is Status.RELEASED or self._clock.monotonic() + _RECORD_RETRY_SECONDS >= last:
-                    _log.error("Outcome not recorded", extra={"outcome": outcome.status, "detail": str(error)})  # noqa: TRY400
+                    _log.error("Outcome not recorded", extra={"outcome": outcome.status, "detail": str(error)})
                     return False
                 self._pause(_RECORD_RETRY_SECONDS)
             else:

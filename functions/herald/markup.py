@@ -50,5 +50,7 @@ def bullets(text: str | None) -> str:
 def code_block(text: str, limit: int) -> str:
     """Return a code block, fences included, of at most `limit` code units that its text cannot close."""
     opening, closing = "```\n", "\n```"
-    apart = re.sub("(?<=`)`", _SPACE + "`", "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in {"Cc", "Cs"}))
+    apart = re.sub(
+        "(?<=`)`", _SPACE + "`", "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in {"Cc", "Cs"})
+    )
     return opening + cut(apart, limit - len(opening) - len(closing)) + closing

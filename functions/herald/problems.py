@@ -23,9 +23,7 @@ _DRAINED_BYTES = 8 * 1024 * 1024
 _DRAIN_PIECE = 64 * 1024
 
 
-def problem(
-    status: HTTPStatus, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any
-) -> Response:
+def problem(status: HTTPStatus, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any) -> Response:
     """Return a problem+json response; `members` are extension members, such as `errors`."""
     body = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail, **members}
     text = json.dumps(body, ensure_ascii=False) + "\n"
@@ -60,7 +58,9 @@ def _http(error: HTTPException) -> Response:
     if status is HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
         error.description = "Send the body as JSON, with the header Content-Type: application/json."
     if isinstance(error, MethodNotAllowed):
-        error.description = f"{request.method} is not allowed at {request.path}; {', '.join(error.valid_methods or ())} is."
+        error.description = (
+            f"{request.method} is not allowed at {request.path}; {', '.join(error.valid_methods or ())} is."
+        )
     headers = {name: value for name, value in error.get_headers() if name not in {"Content-Type", "Content-Length"}}
     return problem(status, error.description or status.phrase, headers=headers)
 
@@ -71,7 +71,9 @@ def _too_large(_error: RequestEntityTooLarge) -> Response:
     functions-framework reads what is left of the body into memory, unless the response is a stream.
     """
     limit = request.max_content_length
-    response = problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body is larger than the {limit} bytes that are taken.")
+    response = problem(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body is larger than the {limit} bytes that are taken."
+    )
     text = response.get_data()
     _drain()
     streamed = Response(_once(text), response.status, {"Connection": "close"}, content_type=response.content_type)
@@ -90,7 +92,9 @@ def _drain() -> None:
 
 
 def _conflict(error: IdempotencyConflict) -> Response:
-    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), errors=[{"field": "Idempotency-Key", "message": str(error)}])
+    return problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY, str(error), errors=[{"field": "Idempotency-Key", "message": str(error)}]
+    )
 
 
 def _unavailable(error: StoreUnavailable) -> Response:

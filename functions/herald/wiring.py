@@ -87,18 +87,19 @@ def announcer() -> Announcer:
     )
 
 
-def on_crash(error: Exception, headers: Mapping[str, str]) -> Response:
+def on_crash(error: Exception, event_id: str | None) -> Response:
     """Answer an error that nothing else has: an event that functions-framework cannot read is done, all else is 503.
 
     Its text goes to the log, never to the caller.
     """
-    event_id = headers.get("ce-id")
     if type(error).__module__.startswith("cloudevents."):
         _log.error("Undecodable event dropped: %s", type(error).__name__, extra={"event_id": event_id})
         return Response(status=204)
     detail = str(error) if isinstance(error, HeraldError) else None
     _log.error(
-        "Unexpected error", extra={"event_id": event_id, "error": type(error).__name__, "detail": detail}, exc_info=error
+        "Unexpected error",
+        extra={"event_id": event_id, "error": type(error).__name__, "detail": detail},
+        exc_info=error,
     )
     return Response("Not done; see the log.\n", status=503)
 

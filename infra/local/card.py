@@ -23,7 +23,9 @@ _ESCAPED = re.compile(r"\\([^\w\s])")
 
 def render(message: Mapping[str, Any]) -> RenderableType:
     """Render a webhook message's body: the sender's line and one card an embed."""
-    sender = Text.assemble((str(message.get("username") or "Prompt Herald"), "bold"), " ", (" APP ", "white on #5865f2"))
+    sender = Text.assemble(
+        (str(message.get("username") or "Prompt Herald"), "bold"), " ", (" APP ", "white on #5865f2")
+    )
     return Group(sender, *(_card(embed) for embed in message.get("embeds", [])), Text())
 
 
@@ -55,7 +57,9 @@ def _rows(fields: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
 def _block(field: Mapping[str, Any]) -> RenderableType:
     fenced = _FENCED.match(field["value"])
     value: RenderableType = (
-        Panel(Text(fenced[1]), box=box.SQUARE, border_style="dim", width=WIDTH - 6) if fenced else _markdown(field["value"])
+        Panel(Text(fenced[1]), box=box.SQUARE, border_style="dim", width=WIDTH - 6)
+        if fenced
+        else _markdown(field["value"])
     )
     return Group(Text(field["name"], style="bold"), value, Text())
 

@@ -13,10 +13,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import requests
+from requests.adapters import HTTPAdapter
+
 from herald.errors import StoreUnavailable
 from herald.events.local import TYPE
 from herald.stores.sqlite import Event
-from requests.adapters import HTTPAdapter
 
 _log = logging.getLogger("herald.relay")
 

@@ -70,7 +70,7 @@ class _Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class _Fault(Exception):  # noqa: N818  a way out of handling a request
+class _Fault(Exception):
     """End the connection without an answer; `reset`: as a broken one."""
 
     def __init__(self, *, reset: bool) -> None:
@@ -103,10 +103,12 @@ class DiscordStandIn:
         self._server.stand_in = self
 
     def __enter__(self) -> Self:
+        """Start to serve."""
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Stop; requests under way are cut off."""
         self._stopped.set()
         self._server.shutdown()
         self._server.server_close()
@@ -149,7 +151,9 @@ class DiscordStandIn:
         with self._changed:
             limited = self._rate_limited(path)
         reply = limited or self._refused(path) or self._judge(query, raw)
-        return _Reply(reply.status, reply.body, {**(self._bucket.headers() if options.bucket_limit else {}), **reply.headers})
+        return _Reply(
+            reply.status, reply.body, {**(self._bucket.headers() if options.bucket_limit else {}), **reply.headers}
+        )
 
     def _strikes(self, kind: str, rate: float) -> bool:
         struck = rate > 0 and self._random.random() < rate
@@ -230,10 +234,10 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = -1  # one segment an answer, or delayed acknowledgements cost 40 ms
     disable_nagle_algorithm = True
 
-    def do_GET(self) -> None:  # noqa: N802  http.server's name
+    def do_GET(self) -> None:
         self._send(self.server.stand_in.describe(urlsplit(self.path).path))
 
-    def do_POST(self) -> None:  # noqa: N802  http.server's name
+    def do_POST(self) -> None:
         parts = urlsplit(self.path)
         raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         try:

@@ -17,8 +17,8 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 from pydantic import SecretStr
 
-from herald.markup import bullets, code_block, cut, plain, units
 from herald.errors import ConfigurationError
+from herald.markup import bullets, code_block, cut, plain, units
 from herald.model import DISCORD, ChangeType, PromptVersion, Reason
 from herald.ports import Answer, Request, Ruling, Verdict
 

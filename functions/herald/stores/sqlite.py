@@ -27,7 +27,6 @@ from herald.model import (
     IdempotencyKey,
     PromptVersion,
     Settlement,
-    Status,
     Taken,
     Upload,
     VersionKey,
@@ -84,7 +83,7 @@ class SQLiteStore:
     # VersionStore
 
     def save(self, upload: Upload, key: IdempotencyKey | None) -> PromptVersion:
-        """Number and write the upload in one transaction; see VersionStore.save."""
+        """Write the upload under its number, in one transaction; see VersionStore.save."""
         with self._transaction() as db:
             if key is not None and (seen := self._seen(db, key, upload.created_at)):
                 return seen
@@ -181,9 +180,13 @@ class SQLiteStore:
 
     def due_events(self, now: datetime, limit: int) -> list[Event]:
         """Return up to `limit` events to send now, longest due first."""
-        rows = self._read("SELECT * FROM events WHERE due_at <= ? ORDER BY due_at, id LIMIT ?", (now.timestamp(), limit))
+        rows = self._read(
+            "SELECT * FROM events WHERE due_at <= ? ORDER BY due_at, id LIMIT ?", (now.timestamp(), limit)
+        )
         return [
-            Event(row["id"], row["subject"], row["data"], datetime.fromtimestamp(row["created_at"], UTC), row["attempts"])
+            Event(
+                row["id"], row["subject"], row["data"], datetime.fromtimestamp(row["created_at"], UTC), row["attempts"]
+            )
             for row in rows
         ]
 
