@@ -5,7 +5,6 @@ from __future__ import annotations
 import flask
 import functions_framework
 from cloudevents.http import CloudEvent
-from werkzeug.exceptions import HTTPException
 
 from herald import wiring
 
@@ -30,7 +29,5 @@ def announce_version(event: CloudEvent) -> None:
 
 @functions_framework.errorhandler(Exception)  # type: ignore[untyped-decorator]  # it ships no types
 def on_error(error: Exception) -> flask.typing.ResponseReturnValue:
-    """Answer what reaches functions-framework: its status, or as wiring.on_crash decides; no stack trace, no echo."""
-    if isinstance(error, HTTPException):
-        return f"{error.name}\n", error.code or 500
+    """Answer what reaches functions-framework, without a stack trace and without an echo of the request."""
     return wiring.on_crash(error, flask.request.headers.get("ce-id"))

@@ -42,7 +42,8 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pyt
     monkeypatch.setenv("UPLOAD_TOKENS", '{"ada": "fake-ada-token", "bob": "fake-bob-token"}')
     forget_parts()
     yield monkeypatch
-    wiring._store().close()
+    for store in wiring._store._built:
+        store.close()
     forget_parts()
 
 

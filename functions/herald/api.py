@@ -131,6 +131,7 @@ class Api:
 
     def __call__(self, outer: Request) -> Response:
         """Answer a request that functions-framework has received; the request object is shared with it."""
+        outer.json_module = self._app.json  # Flask gave it the outer app's
         with RequestContext(self._app, outer.environ, request=outer):
             return self._app.full_dispatch_request()
 

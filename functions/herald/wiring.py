@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from zoneinfo import ZoneInfo
 
 from flask import Response
+from werkzeug.exceptions import BadRequest, HTTPException
 
 from herald import logs
 from herald.announce import Announcer
@@ -88,13 +89,15 @@ def announcer() -> Announcer:
 
 
 def on_crash(error: Exception, event_id: str | None) -> Response:
-    """Answer an error that nothing else has: an event that functions-framework cannot read is done, all else is 503.
+    """Answer an error that nothing else has: with its own status if it has one, else 503.
 
-    Its text goes to the log, never to the caller.
+    An event that functions-framework cannot read is done. An error's text goes to the log, never to the caller.
     """
-    if type(error).__module__.startswith("cloudevents."):
+    if type(error).__module__.startswith("cloudevents.") or (isinstance(error, BadRequest) and event_id):
         _log.error("Undecodable event dropped: %s", type(error).__name__, extra={"event_id": event_id})
         return Response(status=204)
+    if isinstance(error, HTTPException):
+        return Response(f"{error.name}\n", error.code)
     detail = str(error) if isinstance(error, HeraldError) else None
     _log.error(
         "Unexpected error",

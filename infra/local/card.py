@@ -18,7 +18,7 @@ WIDTH = 78
 _TIME_MARKUP = re.compile(r"<t:(\d+):F>")
 _BOLD = re.compile(r"\*\*(.+?)\*\*")
 _FENCED = re.compile(r"^```\n(.*)\n```$", re.DOTALL)
-_ESCAPED = re.compile(r"\\([^\w\s])")
+_ESCAPED = re.compile(r"\\([^\sA-Za-z0-9])")
 
 
 def render(message: Mapping[str, Any]) -> RenderableType:
