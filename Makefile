@@ -33,8 +33,8 @@ check: $(VENV)/.installed ## Lint, format, types, import rules.
 	$(VENV)/bin/mypy
 	PYTHONPATH=functions $(VENV)/bin/lint-imports
 
-bench: $(VENV)/.installed ## Measure.
-	@$(RUN) tests/benchmarks/uploads.py
+bench: $(VENV)/.installed ## Measure (ONLY=section: some of it).
+	@$(RUN) tests/benchmarks/bench.py $(ONLY)
 
 clean: ## Remove what was made here.
 	rm -rf $(VENV) .local .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
