@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
 from typing import Any
 
 import requests
@@ -11,9 +9,6 @@ import requests
 from herald.errors import Undelivered
 from herald.model import Reason
 from herald.ports import Answer, Request
-
-_BACKOFF_BASE_SECONDS = 0.5
-_BACKOFF_CAP_SECONDS = 30.0
 
 
 class Courier:
@@ -41,37 +36,6 @@ class Courier:
             raise Undelivered(Reason.UNREACHABLE, f"no connection, or it broke ({type(error).__name__})") from None
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Answer(response.status_code, headers, _json_or_none(response))
-
-
-class Hold:
-    """Until when a destination, or all of one vendor's, is not to be asked; on the monotonic clock."""
-
-    def __init__(self) -> None:
-        """Start with no hold."""
-        self.until = float("-inf")
-
-    def extend(self, until: float) -> None:
-        """Hold at least until then; a hold is never shortened."""
-        self.until = max(self.until, until)
-
-
-class Backoff:
-    """Exponential backoff with full jitter, growing with consecutive failures."""
-
-    def __init__(self, uniform: Callable[[float, float], float] = random.uniform) -> None:
-        """Take the source of jitter, so that tests can own it."""
-        self._uniform = uniform
-        self._failures = 0
-
-    def reset(self) -> None:
-        """Begin anew after a success."""
-        self._failures = 0
-
-    def next(self) -> float:
-        """Return how many seconds to wait before the next try."""
-        ceiling = min(_BACKOFF_CAP_SECONDS, _BACKOFF_BASE_SECONDS * 2**self._failures)
-        self._failures = min(self._failures + 1, 16)  # past the cap; keeps 2**n small
-        return self._uniform(0, ceiling)
 
 
 def _json_or_none(response: requests.Response) -> Any:

@@ -20,10 +20,10 @@ from itertools import islice, takewhile
 from threading import Condition, Lock
 from typing import Protocol
 
-from herald.delivery import Backoff, Courier, Hold
 from herald.errors import StoreUnavailable, Undelivered
 from herald.model import Claim, Outcome, PromptVersion, Reason, Settlement, Status
-from herald.ports import Channel, Clock, Ledger, Request, Ruling, Verdict
+from herald.pacing import Backoff, Hold
+from herald.ports import Channel, Clock, Courier, Ledger, Request, Ruling, Verdict
 
 _log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ DISCORD = "discord"
 class Frozen(BaseModel):
     """A value object. Unknown fields are dropped: an older reader meets a newer record."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
 
 class ChangeType(StrEnum):

@@ -132,6 +132,13 @@ class Verdict:
     everywhere: bool = False
 
 
+class Courier(Protocol):
+    """Carries requests to one destination."""
+
+    def post(self, request: Request) -> Answer:
+        """Send one request, and return whatever was answered. Raises Undelivered where no answer came."""
+
+
 class Channel(Protocol):
     """One destination of one vendor. Pure: renders and judges, sends nothing."""
 

@@ -15,11 +15,11 @@ from herald import logs
 from herald.announce import Announcer
 from herald.channels.discord import DiscordChannel, Webhook
 from herald.clock import SystemClock
-from herald.delivery import Courier, Hold
 from herald.errors import ConfigurationError, HeraldError
 from herald.events import local
 from herald.lanes import Destination, Lane, Muted
 from herald.model import DISCORD, Reason
+from herald.pacing import Hold
 from herald.settings import Settings
 
 if TYPE_CHECKING:
@@ -134,6 +134,8 @@ def _discord(settings: Settings) -> Destination:
         return Muted(Reason.NOT_PRODUCTION, _store(), SystemClock())
     if channel is None:
         return Muted(Reason.NOT_CONFIGURED, _store(), SystemClock())
+    from herald.delivery import Courier  # noqa: PLC0415  requests is large: only who sends pays for it
+
     courier = Courier(settings.discord_connect_timeout, settings.discord_read_timeout)
     return Lane(channel, courier, _store(), SystemClock(), everywhere=Hold())
 

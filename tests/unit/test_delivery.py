@@ -9,9 +9,10 @@ import traceback
 import pytest
 from pydantic import SecretStr
 
-from herald.delivery import Backoff, Courier
+from herald.delivery import Courier
 from herald.errors import Undelivered
 from herald.model import Reason
+from herald.pacing import Backoff
 from herald.ports import Request
 from infra.local.stand_in import TOKEN, DiscordStandIn, Options
 

@@ -16,10 +16,10 @@ from pydantic import SecretStr
 
 from herald.channels.discord import DiscordChannel, Webhook
 from herald.clock import SystemClock
-from herald.delivery import Backoff, Hold
 from herald.errors import StoreUnavailable, Undelivered
 from herald.lanes import GONE_PAUSE_SECONDS, Lane, Muted, Parcel
 from herald.model import Claim, Delivery, Outcome, PromptVersion, Reason, Settlement, Status, Taken, VersionKey
+from herald.pacing import Backoff, Hold
 from herald.ports import Answer, Request
 from tests.fakes import OK, WEBHOOK_URL, FakeClock, FakeCourier, answer, in_threads, make_version
 
@@ -273,7 +273,7 @@ def test_stress_loses_nothing_and_sends_nothing_twice(seed: int) -> None:
 
     ledger = MemoryLedger()
     backoff = Backoff(lambda _low, _high: source.uniform(0, 0.003))
-    subject = Lane(CHANNEL, FakeCourier(discord), ledger, SystemClock(), backoff=backoff)  # type: ignore[arg-type]
+    subject = Lane(CHANNEL, FakeCourier(discord), ledger, SystemClock(), backoff=backoff)
 
     def submit(number: int) -> Outcome:
         time.sleep(source.uniform(0, 0.1))
