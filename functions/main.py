@@ -34,6 +34,14 @@ def announce_version(event: CloudEvent) -> None:
         flask.abort(503, "Not announced yet; send the event again.")
 
 
+@functions_framework.http
+def reconcile(request: flask.Request) -> flask.typing.ResponseReturnValue:
+    """Announce the versions that no event has announced; answer with a summary, as JSON."""
+    if request.method != "POST":
+        flask.abort(405)
+    return wiring.reconciler().run().model_dump()
+
+
 @functions_framework.errorhandler(Exception)  # type: ignore[untyped-decorator]  # it ships no types
 def on_error(error: Exception) -> flask.typing.ResponseReturnValue:
     """Answer what reaches functions-framework, without a stack trace and without an echo of the request."""

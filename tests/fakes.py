@@ -85,7 +85,12 @@ def make_version(number: int = 1, **changes: Any) -> PromptVersion:
     return PromptVersion(**(values | changes))
 
 
-def make_upload(agent: str = "eai", prompt: str | None = "You are kind.", config: str | None = None) -> Upload:
+def make_upload(
+    agent: str = "eai",
+    prompt: str | None = "You are kind.",
+    config: str | None = None,
+    created_at: datetime = NOW,
+) -> Upload:
     """Make an upload, ready for a store."""
     return Upload(
         agent_type=agent,
@@ -93,7 +98,7 @@ def make_upload(agent: str = "eai", prompt: str | None = "You are kind.", config
         author="Ada Lovelace",
         reason="Shorter answers",
         uploaded_by="ada",
-        created_at=NOW,
+        created_at=created_at,
         display_prefix=agent,
         display_date="2025-08-20",
     )

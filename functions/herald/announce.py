@@ -9,13 +9,14 @@ from typing import Any
 
 from herald.errors import StoreUnavailable, UndecodableEvent
 from herald.lanes import Destination, Parcel
-from herald.model import Claim, Outcome, PromptVersion, Reason, Status, Taken
+from herald.model import Announcement, Claim, Outcome, PromptVersion, Reason, Status, Taken, VersionKey
 from herald.ports import Clock, Ledger, VersionStore
 from herald.routing import route
 
 _log = logging.getLogger(__name__)
 
-Decoder = Callable[[Mapping[str, Any], Any], PromptVersion]
+# Returns the key alone where the event came without data.
+Decoder = Callable[[Mapping[str, Any], Any], PromptVersion | VersionKey]
 
 # The operator's four messages; docs/DISCORD_NOTIFICATIONS.md explains each.
 SENT = "Discord notification sent successfully"
@@ -52,46 +53,56 @@ class Announcer:
 
         An event that no retry can make readable is logged and done, or it would come back for 24 hours.
         """
+        deadline = self._clock.monotonic() + self._max_wait
         try:
             version = self._decode(attributes, data)
+            return self.announce(version, deadline).done
         except UndecodableEvent as error:
             _log.error("Undecodable event dropped: %s", error, extra={"event_id": attributes.get("id")})
             return True
-        return self.announce(version)
-
-    def announce(self, version: PromptVersion) -> bool:
-        """Announce a version wherever it is not final yet. False: some channel is not final; try again later."""
-        deadline = self._clock.monotonic() + self._max_wait
-        try:
-            return self._announce(version, deadline)
         except StoreUnavailable as error:
             _log.error(
                 "Store unavailable; the event will come again",
-                extra={"agent": version.agent_type, "version": version.version_number, "detail": str(error)},
+                extra={"event_id": attributes.get("id"), "detail": str(error)},
             )
             return False
 
-    def _announce(self, version: PromptVersion, deadline: float) -> bool:
+    def announce(self, version: PromptVersion, deadline: float) -> Announcement:
+        """Announce a version wherever it is not final yet, until `deadline` (monotonic seconds).
+
+        Raises StoreUnavailable.
+        """
         channels = route(version, self._destinations)
         now = self._clock.now()
         claims = {name: self._ledger.claim(version.key, name, now, self._lease) for name in channels}
         open_claims = [claim for claim in claims.values() if isinstance(claim, Claim)]
         finals = [claim is Taken.FINAL for claim in claims.values()].count(True)
+        reached = []
         for claim in open_claims:
             parcel = Parcel(version, claim, concludes=finals + 1 == len(channels))
             outcome = self._destinations[claim.channel].submit(parcel, deadline)
             _report(version, claim.channel, outcome)
-            finals += outcome.status.is_final
+            if outcome.status.is_final:
+                finals += 1
+                reached.append(outcome.status)
         if finals == len(channels) and not open_claims and not version.announced:
             self._store.mark_announced(version.key)  # a crash came between the last outcome and the mark
-        return finals == len(channels)
+        return Announcement(finals == len(channels), tuple(reached))
 
     def _decode(self, attributes: Mapping[str, Any], data: Any) -> PromptVersion:
+        """Return the event's version; one without data is looked up in the store."""
         decoder = self._decoders.get(str(attributes.get("type")))
         if decoder is None:
             message = f"its type {attributes.get('type')!r} is not known here"
             raise UndecodableEvent(message)
-        return decoder(attributes, data)
+        version = decoder(attributes, data)
+        if isinstance(version, VersionKey):
+            found = self._store.version(version)
+            if found is None:
+                message = f"it has no data, and there is no version {version} in the store"
+                raise UndecodableEvent(message)
+            return found
+        return version
 
 
 def _report(version: PromptVersion, channel: str, outcome: Outcome) -> None:

@@ -6,90 +6,41 @@ import functools
 import hmac
 import json
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Any
 
 import pydantic_core
 from flask import Request, Response, abort, g, redirect, request
 from flask.ctx import RequestContext
 from flask.json.provider import DefaultJSONProvider
 from flask_openapi3 import Info, OpenAPI, Tag
-from pydantic import BaseModel, Field, JsonValue, SecretStr
+from pydantic import BaseModel, SecretStr
 
 from herald import problems
-from herald.model import AgentHead, Content, Delivery, PromptVersion, VersionKey
-from herald.ports import Ledger, VersionStore
+from herald.model import Content, PromptVersion, VersionKey
+from herald.ports import Clock, Ledger, VersionStore
+from herald.representations import (
+    AgentPath,
+    Agents,
+    Deliveries,
+    DeliveryQuery,
+    IdempotencyHeader,
+    Page,
+    RedeliverRequest,
+    Reopened,
+    Saved,
+    VersionDetail,
+    VersionPath,
+    Versions,
+)
 from herald.save import MAX_CONFIG_BYTES, MAX_PROMPT_BYTES, Saver, SaveRequest
 
 # JSON escapes take up to three bytes for one of UTF-8 text (é, emoji); and room for the other fields.
 MAX_BODY_BYTES = 3 * (MAX_PROMPT_BYTES + MAX_CONFIG_BYTES) + 16 * 1024
-MAX_PAGE = 100
+# A POST here may come without a body.
+_BODY_OPTIONAL = frozenset({"redeliver"})
 _LOCKED: list[dict[str, list[Any]]] = [{"upload token": []}]
 _TOKEN_SCHEME: dict[str, Any] = {"upload token": {"type": "http", "scheme": "bearer"}}
-
-
-class Saved(BaseModel):
-    """The answer to an upload."""
-
-    success: bool = True
-    agent_type: str
-    version_number: int
-    version_display: str
-    change_type: str
-    created_at: datetime
-    message: str
-
-
-class AgentPath(BaseModel):
-    """An agent, in the path."""
-
-    agent_type: str
-
-
-class VersionPath(AgentPath):
-    """A version, in the path."""
-
-    number: Annotated[str, Field(description="A version number, or `latest`.")]
-
-
-class Page(BaseModel):
-    """Which part of a list."""
-
-    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 20
-    before: Annotated[int | None, Field(ge=1, description="Only versions with lower numbers: `next` of a page.")] = None
-
-
-class IdempotencyHeader(BaseModel):
-    """Makes an upload safe to repeat."""
-
-    idempotency_key: Annotated[
-        str | None,
-        Field(
-            alias="Idempotency-Key", min_length=1, max_length=255, description="The same key and body: no new version."
-        ),
-    ] = None
-
-
-class Agents(BaseModel):
-    """Every agent with its newest version number."""
-
-    agents: list[AgentHead]
-
-
-class Versions(BaseModel):
-    """A page of versions, newest first; `next` is the `before` of the next page, null on the last."""
-
-    versions: list[PromptVersion]
-    next: int | None
-
-
-class VersionDetail(PromptVersion):
-    """One version with its full prompt and config, and what became of its announcements."""
-
-    prompt_content: str | None
-    config: dict[str, JsonValue] | None
-    deliveries: list[Delivery]
 
 
 class StrictJSON(DefaultJSONProvider):
@@ -109,12 +60,13 @@ class Api:
         saver: Saver,
         store: VersionStore,
         ledger: Ledger,
+        clock: Clock,
         tokens: Mapping[str, SecretStr],
         *,
         title: str = "Prompt Herald",
     ) -> None:
         """Build the routes; `tokens` maps a name to its bearer token (none: nobody gets in)."""
-        self._saver, self._store, self._ledger = saver, store, ledger
+        self._saver, self._store, self._ledger, self._clock = saver, store, ledger, clock
         self._tokens = {name: token.get_secret_value().encode() for name, token in tokens.items()}
         self._app = OpenAPI(
             __name__,
@@ -137,7 +89,7 @@ class Api:
 
     def _add_routes(self) -> None:
         app = self._app
-        versions = [Tag(name="versions")]
+        versions, deliveries = [Tag(name="versions")], [Tag(name="deliveries")]
         app.post("/api/v1/unified-save", tags=versions, responses={201: Saved}, security=_LOCKED)(_view(self.save))
         app.get("/api/v1/agents", tags=versions, responses={200: Agents}, security=_LOCKED)(_view(self.agents))
         app.get("/api/v1/agents/<agent_type>/versions", tags=versions, responses={200: Versions}, security=_LOCKED)(
@@ -149,6 +101,15 @@ class Api:
             responses={200: VersionDetail},
             security=_LOCKED,
         )(_view(self.version))
+        app.post(
+            "/api/v1/agents/<agent_type>/versions/<number>/redeliver",
+            tags=deliveries,
+            responses={202: Reopened},
+            security=_LOCKED,
+        )(_view(self.redeliver))
+        app.get("/api/v1/deliveries", tags=deliveries, responses={200: Deliveries}, security=_LOCKED)(
+            _view(self.deliveries)
+        )
         app.get("/health", tags=[Tag(name="service")])(_view(self.health))
         app.add_url_rule("/openapi.json", "openapi_document", lambda: app.api_doc)
         for path in ("/", "/docs", "/docs/"):
@@ -193,6 +154,27 @@ class Api:
             )
         )
 
+    def deliveries(self, query: DeliveryQuery) -> Response:
+        """List deliveries by status, newest first: what failed, or was suppressed."""
+        found = self._ledger.deliveries_in(query.status, query.limit + 1, query.position, query.since)
+        page = found[: query.limit]
+        return _json(Deliveries(deliveries=page, next=str(page[-1].position) if len(found) > len(page) else None))
+
+    def redeliver(self, path: VersionPath, body: RedeliverRequest) -> Response:
+        """Reopen failed and suppressed deliveries of a version; the next reconcile announces it."""
+        key = self._find(path).key
+        reopened = self._ledger.reopen(key, body.channel, self._clock.now())
+        if not reopened:
+            stand = ", ".join(f"{each.channel} is {each.status}" for each in self._ledger.deliveries(key))
+            abort(
+                HTTPStatus.CONFLICT,
+                f"Nothing of {key} can be sent again{f' on {body.channel}' if body.channel else ''}: "
+                f"{stand or 'it has no deliveries yet'}. Only failed and suppressed deliveries can be reopened.",
+            )
+        message = f"{key} will be announced again on {', '.join(reopened)} by the next reconcile."
+        answer = Reopened(agent_type=key.agent_type, version_number=key.number, reopened=reopened, message=message)
+        return _json(answer, HTTPStatus.ACCEPTED)
+
     def health(self) -> Response:
         """Say that the process answers."""
         return Response('{"status":"ok"}\n', content_type="application/json")
@@ -222,7 +204,7 @@ class Api:
                 headers={"WWW-Authenticate": 'Bearer realm="prompt-herald"'},
             )
         g.token_name = name
-        if request.method == "POST" and request.routing_exception is None:
+        if request.method == "POST" and request.url_rule and (body or request.endpoint not in _BODY_OPTIONAL):
             _check_json()
         return None
 

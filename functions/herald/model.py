@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, NamedTuple
 
@@ -206,6 +207,45 @@ class Delivery(Frozen):
     attempts: int = 0
     message_id: str | None = None
     updated_at: AwareDatetime
+
+    @property
+    def position(self) -> Position:
+        """Return its place in a list of deliveries."""
+        return Position(self.updated_at, self.agent_type, self.version_number, self.channel)
+
+
+class Position(NamedTuple):
+    """Where a list of deliveries goes on: the place of the last one shown, newest first."""
+
+    updated_at: datetime
+    agent_type: str
+    version_number: int
+    channel: str
+
+    def __str__(self) -> str:
+        """Return the text that a caller hands back."""
+        return "~".join((self.updated_at.isoformat(), self.agent_type, str(self.version_number), self.channel))
+
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """Read that text. Raises ValueError for any other."""
+        match text.split("~"):
+            case [time, agent, number, channel]:
+                at = datetime.fromisoformat(time)
+                if at.tzinfo is not None:
+                    return cls(at, agent, int(number), channel)
+        message = "take it from `next` of a page"
+        raise ValueError(message)
+
+
+class Announcement(NamedTuple):
+    """What an attempt to announce a version has come to.
+
+    `done`: every channel is final. `reached`: the final statuses that this attempt brought about.
+    """
+
+    done: bool
+    reached: tuple[Status, ...] = ()
 
 
 class Claim(Frozen):

@@ -17,9 +17,11 @@ from herald.model import (
     Content,
     Delivery,
     IdempotencyKey,
+    Position,
     PromptVersion,
     Reason,
     Settlement,
+    Status,
     Taken,
     Upload,
     VersionKey,
@@ -64,6 +66,12 @@ class VersionStore(Protocol):
     def content(self, key: VersionKey) -> Content | None:
         """Return one version's full prompt and config, or None."""
 
+    def unannounced(self, until: datetime, limit: int, after: PromptVersion | None) -> list[PromptVersion]:
+        """Return up to `limit` versions created at or before `until` that are not announced, oldest first.
+
+        `after`: only those that come later in this order than it.
+        """
+
     def mark_announced(self, key: VersionKey) -> None:
         """Mark a version whose channels are all final. Harmless when it is marked already."""
 
@@ -86,6 +94,20 @@ class Ledger(Protocol):
 
     def deliveries(self, key: VersionKey) -> list[Delivery]:
         """Return the deliveries of one version, by channel."""
+
+    def deliveries_in(
+        self, status: Status, limit: int, before: Position | None = None, since: datetime | None = None
+    ) -> list[Delivery]:
+        """Return up to `limit` deliveries of one status, newest first, updated at or after `since`.
+
+        `before`: only those that come later in this order than that place.
+        """
+
+    def reopen(self, key: VersionKey, channel: str | None, now: datetime) -> list[str]:
+        """Make failed and suppressed deliveries of a version claimable again, and the version unannounced.
+
+        Of all channels, or of one. Returns the channels reopened; what is sent or on its way stays as it is.
+        """
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     discord_read_timeout: Annotated[float, Field(gt=0, le=120)] = 10.0
 
     max_wait: Annotated[float, Field(gt=0, le=500)] = 240.0
+    reconcile_after: Annotated[float, Field(ge=0, le=86_400)] = 300.0
+    reconcile_budget: Annotated[float, Field(gt=0, le=1_500)] = 200.0
     lease: Annotated[float, Field(gt=0, le=86_400)] = 300.0
 
     log_format: Annotated[str, Field(pattern="^(auto|json|text)$")] = "auto"
@@ -86,10 +88,12 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _lease_outlives_the_wait(self) -> Self:
-        longest = self.max_wait + self.discord_connect_timeout + self.discord_read_timeout
+        held = max(self.max_wait, self.reconcile_budget)
+        longest = held + self.discord_connect_timeout + self.discord_read_timeout
         if self.lease < longest + _LEASE_MARGIN_SECONDS:
             message = (
-                "LEASE must exceed MAX_WAIT + DISCORD_CONNECT_TIMEOUT + DISCORD_READ_TIMEOUT by "
+                "LEASE must exceed the larger of MAX_WAIT and RECONCILE_BUDGET, "
+                "plus DISCORD_CONNECT_TIMEOUT and DISCORD_READ_TIMEOUT, by "
                 f"{_LEASE_MARGIN_SECONDS:g} s (at least {longest + _LEASE_MARGIN_SECONDS:g} here), "
                 "or a version could be sent twice"
             )

@@ -24,6 +24,7 @@ from herald.settings import Settings
 
 if TYPE_CHECKING:
     from herald.api import Api
+    from herald.reconcile import Reconciler
     from herald.stores.sqlite import SQLiteStore
 
 _log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def api() -> Api:
 
     settings = _settings()
     saver = Saver(_store(), SystemClock(), prefix=settings.version_prefix, zone=ZoneInfo(settings.time_zone))
-    return Api(saver, _store(), _store(), settings.upload_tokens)
+    return Api(saver, _store(), _store(), SystemClock(), settings.upload_tokens)
 
 
 @_Once
@@ -88,6 +89,21 @@ def announcer() -> Announcer:
     )
 
 
+@_Once
+def reconciler() -> Reconciler:
+    """Build what announces versions that no event has announced."""
+    from herald.reconcile import Reconciler  # noqa: PLC0415  only one of the functions needs it
+
+    settings = _settings()
+    return Reconciler(
+        _store(),
+        announcer().announce,
+        SystemClock(),
+        after=settings.reconcile_after,
+        budget=settings.reconcile_budget,
+    )
+
+
 def on_crash(error: Exception, event_id: str | None) -> Response:
     """Answer an error that nothing else has: with its own status if it has one, else 503.
 
@@ -98,12 +114,10 @@ def on_crash(error: Exception, event_id: str | None) -> Response:
         return Response(status=204)
     if isinstance(error, HTTPException):
         return Response(f"{error.name}\n", error.code)
-    detail = str(error) if isinstance(error, HeraldError) else None
-    _log.error(
-        "Unexpected error",
-        extra={"event_id": event_id, "error": type(error).__name__, "detail": detail},
-        exc_info=error,
-    )
+    if isinstance(error, HeraldError):
+        _log.error("Not done", extra={"event_id": event_id, "error": type(error).__name__, "detail": str(error)})
+    else:
+        _log.error("Unexpected error", extra={"event_id": event_id, "error": type(error).__name__}, exc_info=error)
     return Response("Not done; see the log.\n", status=503)
 
 

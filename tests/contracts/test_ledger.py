@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from herald.model import Claim, Outcome, Reason, Settlement, Status, Taken, VersionKey
+from herald.model import Claim, Outcome, Position, Reason, Settlement, Status, Taken, VersionKey
 from herald.ports import Ledger, VersionStore
 from tests.fakes import NOW, in_threads, make_upload
 
@@ -119,3 +119,48 @@ def _version(store: Store, key: VersionKey) -> Any:
     version = store.version(key)
     assert version is not None
     return version
+
+
+def test_failed_and_suppressed_deliveries_can_be_reopened(store: Store, key: VersionKey) -> None:
+    """They are claimable again, and the version unannounced; its attempts go on counting."""
+    settle(store, won(store, key), Status.FAILED, reason=Reason.REJECTED, attempts=2)
+    settle(store, won(store, key, channel="slack"), Status.SUPPRESSED, reason=Reason.NOT_PRODUCTION, concludes=True)
+    assert store.reopen(key, None, NOW) == ["discord", "slack"]
+    assert [version.key for version in store.unannounced(NOW, 9, None)] == [key]
+    settle(store, won(store, key), Status.SENT, attempts=1)
+    assert store.deliveries(key)[0].attempts == 3
+
+
+def test_only_the_named_channel_is_reopened(store: Store, key: VersionKey) -> None:
+    """Whoever mended Slack does not post to Discord again."""
+    for channel in ("discord", "slack"):
+        settle(store, won(store, key, channel=channel), Status.FAILED)
+    assert store.reopen(key, "slack", NOW) == ["slack"]
+    assert claim(store, key) is Taken.FINAL
+
+
+@pytest.mark.parametrize("status", [None, Status.SENT, Status.RELEASED])
+def test_what_is_sent_or_open_is_not_reopened(store: Store, key: VersionKey, status: Status | None) -> None:
+    """Nobody sends a message twice by it, nor takes a live claim away."""
+    claimed = won(store, key)
+    if status:
+        settle(store, claimed, status, concludes=status.is_final)
+    assert store.reopen(key, None, NOW) == []
+    assert store.reopen(VersionKey("nobody", 1), None, NOW) == []
+    assert _version(store, key).announced is (status is Status.SENT)
+
+
+def test_deliveries_of_a_status_are_listed_newest_first_in_pages(store: Store) -> None:
+    """Since a time, if asked for; those of one instant without a gap."""
+    for minute in (0, 0, 0, 1, 2):
+        key = store.save(make_upload(), None).key
+        at = NOW + timedelta(minutes=minute)
+        outcome = Outcome(status=Status.FAILED, reason=Reason.WEBHOOK_GONE)
+        store.settle([Settlement(claim=won(store, key, NOW), outcome=outcome)], at)
+    settle(store, won(store, store.save(make_upload(), None).key), Status.SENT)
+    first = store.deliveries_in(Status.FAILED, 3)
+    assert [delivery.version_number for delivery in first] == [5, 4, 3]
+    place = Position.parse(str(first[-1].position))
+    assert [delivery.version_number for delivery in store.deliveries_in(Status.FAILED, 3, place)] == [2, 1]
+    recent = store.deliveries_in(Status.FAILED, 9, since=NOW + timedelta(minutes=1))
+    assert [delivery.version_number for delivery in recent] == [5, 4]

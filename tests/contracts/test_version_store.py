@@ -101,3 +101,27 @@ def test_a_record_is_small_whatever_the_prompts_size(store: VersionStore) -> Non
     """It travels in the event: 16 KiB at the most."""
     saved = store.save(make_upload(prompt="🚀" * 60_000), None)
     assert len(saved.model_dump_json().encode()) < 16 * 1024
+
+
+def test_unannounced_versions_are_found_oldest_first_in_pages(store: VersionStore) -> None:
+    """Those old enough, of all agents, without the announced ones."""
+    for minute, agent in enumerate(("b", "a", "b", "a", "b")):
+        store.save(make_upload(agent, created_at=NOW + timedelta(minutes=minute)), None)
+    store.mark_announced(VersionKey("b", 2))
+    until = NOW + timedelta(minutes=3)
+    first = store.unannounced(until, 2, None)
+    assert [str(version.key) for version in first] == ["b/1", "a/1"]
+    assert [str(version.key) for version in store.unannounced(until, 2, first[-1])] == ["a/2"]
+    assert store.unannounced(NOW - timedelta(seconds=1), 2, None) == []
+
+
+def test_versions_of_one_instant_are_paged_without_a_gap(store: VersionStore) -> None:
+    """A burst is saved within one tick of the clock."""
+    for agent in ("b", "a", "c"):
+        for _ in range(3):
+            store.save(make_upload(agent), None)
+    seen, last = [], None
+    while page := store.unannounced(NOW, 2, last):
+        seen += [str(version.key) for version in page]
+        last = page[-1]
+    assert seen == [f"{agent}/{number}" for agent in "abc" for number in (1, 2, 3)]

@@ -98,7 +98,7 @@ def test_6_store_operations_of_an_announcement_do_not_grow(tmp_path: Path, store
     assert store._connection
     statements: list[str] = []
     store._connection.set_trace_callback(statements.append)
-    assert announcer.announce(version)
+    assert announcer.announce(version, clock.monotonic() + 9).done
     store._connection.set_trace_callback(None)
     assert len([each for each in statements if each not in {"BEGIN IMMEDIATE", "COMMIT"}]) == 3
     store.close()

@@ -61,9 +61,9 @@ def test_a_half_finished_fan_out_sends_only_the_missing_half(store: SQLiteStore,
     """The version is announced when every channel is final, not before."""
     discord, slack = Scripted(store, SENT), Scripted(store, RELEASED, SENT)
     subject = announcer(store, discord=discord, slack=slack)
-    assert subject.announce(version) is False
+    assert subject.announce(version, 10**9).done is False
     assert not is_announced(store, version)
-    assert subject.announce(version) is True
+    assert subject.announce(version, 10**9).done is True
     assert is_announced(store, version)
     assert (len(discord.parcels), len(slack.parcels)) == (1, 2)
 
@@ -72,7 +72,7 @@ def test_a_claim_held_elsewhere_asks_for_a_retry(store: SQLiteStore, version: Pr
     """Another instance is at it; this one sends nothing."""
     store.claim(version.key, "discord", NOW, timedelta(minutes=5))
     discord = Scripted(store)
-    assert announcer(store, discord=discord).announce(version) is False
+    assert announcer(store, discord=discord).announce(version, 10**9).done is False
     assert discord.parcels == []
 
 
@@ -81,5 +81,5 @@ def test_a_lost_mark_is_made_up_for(store: SQLiteStore, version: PromptVersion) 
     claim = store.claim(version.key, "discord", NOW, timedelta(minutes=5))
     assert isinstance(claim, Claim)
     store.settle([Settlement(claim=claim, outcome=SENT, concludes=False)], NOW)
-    assert announcer(store, discord=Scripted(store)).announce(version) is True
+    assert announcer(store, discord=Scripted(store)).announce(version, 10**9).done is True
     assert is_announced(store, version)

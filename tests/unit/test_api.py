@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from herald import wiring
 from herald.api import MAX_BODY_BYTES
+from herald.model import Claim, Outcome, Reason, Settlement, Status, VersionKey
 from tests.conftest import FunctionClient, forget_parts
+from tests.fakes import NOW
 
 ADA = {"Authorization": "Bearer fake-ada-token"}
 SAVE = "/api/v1/unified-save"
@@ -211,6 +215,55 @@ def test_what_is_unknown_is_404(api: FlaskClient, path: str) -> None:
     """With a sentence that names it."""
     upload(api)
     assert_problem(api.get(path, headers=ADA), 404, "There is no")
+
+
+def settled(number: int, status: Status, reason: Reason | None = None) -> None:
+    """Settle the delivery of a version, as announce would."""
+    store = wiring._store()
+    claim = store.claim(VersionKey("eai", number), "discord", NOW, timedelta(minutes=5))
+    assert isinstance(claim, Claim)
+    outcome = Outcome(status=status, reason=reason, detail="404 10015 Unknown Webhook")
+    store.settle([Settlement(claim=claim, outcome=outcome, concludes=True)], NOW)
+
+
+def test_what_needs_a_person_is_listed(api: FlaskClient) -> None:
+    """Newest first, in pages, with the reason."""
+    for number in (1, 2, 3):
+        upload(api)
+        settled(number, Status.FAILED, Reason.WEBHOOK_GONE)
+    url = "/api/v1/deliveries?status=failed&limit=2"
+    page = api.get(url, headers=ADA).get_json()
+    assert [each["version_number"] for each in page["deliveries"]] == [3, 2]
+    assert (page["deliveries"][0]["reason"], page["deliveries"][0]["channel"]) == ("webhook_gone", "discord")
+    rest = api.get(
+        "/api/v1/deliveries", query_string={"status": "failed", "before": page["next"]}, headers=ADA
+    ).get_json()
+    assert ([each["version_number"] for each in rest["deliveries"]], rest["next"]) == ([1], None)
+    assert_problem(api.get("/api/v1/deliveries?status=lost", headers=ADA), 422, "status")
+    assert_problem(api.get("/api/v1/deliveries?status=failed&before=x", headers=ADA), 422, "before")
+
+
+def test_a_failed_version_can_be_sent_again(api: FlaskClient) -> None:
+    """With a body or without; the answer says when; the version is unannounced again."""
+    for number, body in ((1, None), (2, {"channel": "discord"}), (3, {})):
+        location = upload(api).headers["Location"]
+        settled(number, Status.FAILED)
+        response = api.post(f"{location}/redeliver", headers=ADA, **({"json": body} if body is not None else {}))
+        assert (response.status_code, response.get_json()["reopened"]) == (202, ["discord"])
+        assert "reconcile" in response.get_json()["message"]
+        record = api.get(location, headers=ADA).get_json()
+        assert (record["announced"], record["deliveries"][0]["status"]) == (False, "released")
+
+
+def test_what_cannot_be_sent_again_is_refused_with_its_state(api: FlaskClient) -> None:
+    """409 for what is sent or has not been tried; 404 for what is not there; 401 without a token."""
+    location = upload(api).headers["Location"]
+    assert_problem(api.post(f"{location}/redeliver", headers=ADA), 409, "no deliveries yet")
+    settled(1, Status.SENT)
+    assert_problem(api.post(f"{location}/redeliver", headers=ADA), 409, "discord is sent")
+    assert_problem(api.post(f"{location}/redeliver", json={"chanel": "x"}, headers=ADA), 422, "chanel")
+    assert_problem(api.post("/api/v1/agents/eai/versions/9/redeliver", headers=ADA), 404)
+    assert_problem(api.post(f"{location}/redeliver"), 401)
 
 
 def test_a_wrong_method_is_405(api: FlaskClient) -> None:

@@ -48,6 +48,12 @@ class MemoryLedger:
     def deliveries(self, key: VersionKey) -> list[Delivery]:
         raise NotImplementedError
 
+    def deliveries_in(self, *_: Any) -> list[Delivery]:
+        raise NotImplementedError
+
+    def reopen(self, *_: Any) -> list[str]:
+        raise NotImplementedError
+
     @property
     def statuses(self) -> dict[int, list[Status]]:
         """Every status that was written, by version number."""

@@ -34,6 +34,7 @@ EVENT = {
 def announce(function: FunctionClient, environment: pytest.MonkeyPatch, stand_in: DiscordStandIn) -> FlaskClient:
     """Give a client of the announce function, in production, with a webhook."""
     environment.setenv("ENVIRONMENT", "Production")
+    environment.setenv("RECONCILE_AFTER", "0")
     environment.setenv("DISCORD_WEBHOOK_URL", stand_in.webhook_url)
     return function("announce_version")
 
@@ -166,7 +167,8 @@ def test_a_store_that_is_away_asks_for_the_event_again(announce: FlaskClient, en
     [
         ("not json", {}, ""),
         ("[]", {}, "data"),
-        ("", {}, ""),
+        ("", {}, "no version eai/1 in the store"),
+        ("{}", {}, "no version eai/1 in the store"),
         (json.dumps({"agent_type": "eai", "version_number": 1}), {}, "version_display"),
         (make_version(2).model_dump_json(), {}, "names eai/1, its record eai/2"),
         (make_version().model_dump_json(), {"ce-subject": "agents/eai/contents/000001"}, "agents/eai/contents"),
@@ -191,6 +193,51 @@ def test_an_undecodable_event_is_logged_with_its_id_and_done(
     assert words in line.message
     assert vars(line)["event_id"] == "event-7"
     assert stand_in.messages == []
+
+
+def test_an_event_without_data_is_announced_from_the_store(announce: FlaskClient, stand_in: DiscordStandIn) -> None:
+    """An event source may send the name alone."""
+    version = saved()
+    response = announce.post("/", data="", headers=EVENT | {"ce-subject": version.key.path})
+    assert response.status_code // 100 == 2
+    assert delivery(version).status is Status.SENT
+    assert len(stand_in.messages) == 1
+
+
+def test_an_event_of_a_version_that_the_store_lacks_is_announced_from_its_data(
+    announce: FlaskClient, stand_in: DiscordStandIn
+) -> None:
+    """The store may lag behind its events."""
+    assert send(announce, make_version()).status_code // 100 == 2
+    assert send(announce, make_version()).status_code // 100 == 2
+    assert len(stand_in.messages) == 1
+
+
+def test_reconcile_announces_what_no_event_has(
+    announce: FlaskClient, function: FunctionClient, stand_in: DiscordStandIn
+) -> None:
+    """Oldest first, as one message; a second run finds nothing, and the late events send nothing."""
+    versions = [saved() for _ in range(3)]
+    reconcile = function("reconcile")
+    summary = {"found": 3, "sent": 3, "suppressed": 0, "failed": 0, "left": 0, "complete": True}
+    assert reconcile.post("/").get_json() == summary
+    assert reconcile.post("/").get_json()["found"] == 0
+    for version in versions:
+        assert send(announce, version).status_code // 100 == 2
+    embeds = [embed for message in stand_in.messages for embed in message["body"]["embeds"]]
+    assert [embed["fields"][2]["value"] for embed in embeds] == ["1", "2", "3"]
+
+
+def test_reconcile_is_started_by_post_only_and_answers_503_without_a_store(
+    function: FunctionClient, environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A page that is looked at announces nothing; the scheduler comes again."""
+    environment.setenv("STORE_URL", "sqlite:////nowhere/at/all.db")
+    reconcile = function("reconcile")
+    environment.setattr(logging.getLogger("herald"), "propagate", True)
+    assert reconcile.get("/").status_code == 405
+    assert reconcile.post("/").status_code == 503
+    assert "STORE_URL" in str([vars(record).get("detail") for record in caplog.records])
 
 
 def test_a_person_who_posts_no_event_is_told_so(announce: FlaskClient) -> None:

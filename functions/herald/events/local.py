@@ -13,10 +13,15 @@ from herald.model import PromptVersion, VersionKey
 TYPE = "prompt-herald.version.created.v1"
 
 
-def decode(attributes: Mapping[str, Any], data: Any) -> PromptVersion:
-    """Return the version that the event carries. Raises UndecodableEvent, whose text holds no data."""
+def decode(attributes: Mapping[str, Any], data: Any) -> PromptVersion | VersionKey:
+    """Return the version that the event carries, or its key where the data is empty.
+
+    Raises UndecodableEvent, whose text holds no data.
+    """
     try:
         key = VersionKey.from_path(str(attributes.get("subject")))
+        if data is None or data in ({}, "", b""):
+            return key
         version = PromptVersion.model_validate(data)
     except ValidationError as error:
         fields = ", ".join(sorted({str(item["loc"][0]) if item["loc"] else "data" for item in error.errors()}))

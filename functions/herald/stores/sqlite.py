@@ -25,8 +25,10 @@ from herald.model import (
     Content,
     Delivery,
     IdempotencyKey,
+    Position,
     PromptVersion,
     Settlement,
+    Status,
     Taken,
     Upload,
     VersionKey,
@@ -42,14 +44,14 @@ CREATE TABLE IF NOT EXISTS agents (
 CREATE TABLE IF NOT EXISTS versions (
     agent_type TEXT, number INTEGER, record TEXT NOT NULL, created_at REAL NOT NULL,
     announced INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (agent_type, number));
-CREATE INDEX IF NOT EXISTS versions_unannounced ON versions (created_at) WHERE announced = 0;
+CREATE INDEX IF NOT EXISTS versions_unannounced ON versions (created_at, agent_type, number) WHERE announced = 0;
 CREATE TABLE IF NOT EXISTS contents (
     agent_type TEXT, number INTEGER, prompt_content TEXT, config TEXT, PRIMARY KEY (agent_type, number));
 CREATE TABLE IF NOT EXISTS deliveries (
     agent_type TEXT, number INTEGER, channel TEXT, status TEXT NOT NULL, reason TEXT, detail TEXT,
     attempts INTEGER NOT NULL DEFAULT 0, message_id TEXT, updated_at REAL NOT NULL,
     token TEXT, lease_until REAL, PRIMARY KEY (agent_type, number, channel));
-CREATE INDEX IF NOT EXISTS deliveries_by_status ON deliveries (status, updated_at);
+CREATE INDEX IF NOT EXISTS deliveries_by_status ON deliveries (status, updated_at, agent_type, number, channel);
 CREATE TABLE IF NOT EXISTS idempotency_keys (
     id TEXT PRIMARY KEY, body_sha256 TEXT NOT NULL, agent_type TEXT NOT NULL, number INTEGER NOT NULL,
     expires_at REAL NOT NULL);
@@ -123,6 +125,17 @@ class SQLiteStore:
         rows = self._read("SELECT * FROM contents WHERE agent_type = ? AND number = ?", key)
         return Content(**rows[0]) if rows else None
 
+    def unannounced(self, until: datetime, limit: int, after: PromptVersion | None) -> list[PromptVersion]:
+        """Return unannounced versions, oldest first; see VersionStore.unannounced."""
+        place = (after.created_at.timestamp(), *after.key) if after else (float("-inf"), "", 0)
+        rows = self._read(
+            """SELECT record, announced FROM versions
+            WHERE announced = 0 AND created_at <= ? AND (created_at, agent_type, number) > (?, ?, ?)
+            ORDER BY created_at, agent_type, number LIMIT ?""",
+            (until.timestamp(), *place, limit),
+        )
+        return [_version(row) for row in rows]
+
     def mark_announced(self, key: VersionKey) -> None:
         """Mark a version whose channels are all final."""
         with self._transaction() as db:
@@ -175,6 +188,33 @@ class SQLiteStore:
         """Return the deliveries of one version, by channel."""
         rows = self._read("SELECT * FROM deliveries WHERE agent_type = ? AND number = ? ORDER BY channel", key)
         return [Delivery(version_number=row["number"], **row) for row in rows]
+
+    def deliveries_in(
+        self, status: Status, limit: int, before: Position | None = None, since: datetime | None = None
+    ) -> list[Delivery]:
+        """Return deliveries of one status, newest first; see Ledger.deliveries_in."""
+        place = (before.updated_at.timestamp(), *before[1:]) if before else (float("inf"), "", 0, "")
+        rows = self._read(
+            """SELECT * FROM deliveries
+            WHERE status = ? AND updated_at >= ? AND (updated_at, agent_type, number, channel) < (?, ?, ?, ?)
+            ORDER BY updated_at DESC, agent_type DESC, number DESC, channel DESC LIMIT ?""",
+            (status, since.timestamp() if since else float("-inf"), *place, limit),
+        )
+        return [Delivery(version_number=row["number"], **row) for row in rows]
+
+    def reopen(self, key: VersionKey, channel: str | None, now: datetime) -> list[str]:
+        """Reopen failed and suppressed deliveries, in one transaction; see Ledger.reopen."""
+        with self._transaction() as db:
+            rows = db.execute(
+                """UPDATE deliveries SET status = 'released', updated_at = ?
+                WHERE agent_type = ? AND number = ? AND channel = coalesce(?, channel)
+                    AND status IN ('failed', 'suppressed')
+                RETURNING channel""",
+                (now.timestamp(), *key, channel),
+            ).fetchall()
+            if rows:
+                db.execute("UPDATE versions SET announced = 0 WHERE agent_type = ? AND number = ?", key)
+        return sorted(row["channel"] for row in rows)
 
     # Outbox
 
