@@ -11,6 +11,7 @@ import functions_framework
 from cloudevents.http import CloudEvent
 
 from herald import wiring
+from herald.errors import ConfigurationError
 
 gc.enable()
 gc.freeze()  # what is loaded stays: worker processes go on sharing its memory
@@ -18,7 +19,11 @@ gc.freeze()  # what is loaded stays: worker processes go on sharing its memory
 # functions-framework loads this file inside its app context: the process is starting, so a wrong setting
 # ends it here, with one sentence. A plain import (a test, a tool) reads nothing.
 if flask.has_app_context():
-    wiring.check()
+    try:
+        wiring.check()
+    except ConfigurationError as error:
+        message = f"prompt-herald: wrong configuration. {error}"
+        raise SystemExit(message) from None
 
 
 @functions_framework.http

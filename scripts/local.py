@@ -17,8 +17,10 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -29,8 +31,6 @@ from rich.text import Text
 from _path import ROOT
 from herald import wiring
 from herald.errors import ConfigurationError
-from herald.settings import Settings
-from herald.stores.sqlite import SQLiteStore
 from infra.local.card import render
 from infra.local.relay import Relay
 from infra.local.stand_in import DiscordStandIn
@@ -42,6 +42,8 @@ ANNOUNCE_THREADS = 80
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
 ARRIVE_SECONDS = 30.0
+RECONCILE_EVERY_SECONDS = 60.0
+POLL_SECONDS = 0.2
 SAMPLE_AGENT = "eai"
 SAMPLES = (
     ("prompt-v1.xml", "First version for the support desk"),
@@ -87,10 +89,10 @@ def main() -> int:
 
 def _run(arguments: argparse.Namespace, stack: ExitStack) -> int:
     environment = _environment(arguments, stack)
-    store = SQLiteStore(wiring.store_path(environment["STORE_URL"]))
-    stack.callback(store.close)
+    stack.callback(wiring.store().close)
     urls = _start_functions(arguments, environment, stack)
-    _start_relay(store, urls.announce, stack)
+    _start_thread("relay", Relay(wiring.store(), urls.announce).run, stack)
+    _start_thread("reconcile", partial(_reconcile_now_and_then, environment), stack)
     print(f"ready api={urls.api} announce={urls.announce}", flush=True)
     token = next(iter(json.loads(environment["UPLOAD_TOKENS"]).values()), "")
     arrived = _announce_samples(urls, token, quiet=arguments.quiet) if arguments.samples or arguments.once else True
@@ -130,9 +132,7 @@ def _store_url(arguments: argparse.Namespace, environment: dict[str, str], stack
 def _check(environment: dict[str, str]) -> None:
     """Refuse a wrong setting here, in one sentence, rather than from two children at once."""
     os.environ.update(environment)
-    settings = Settings.load()
-    wiring.store_path(settings.store_url)
-    wiring.discord_channel(settings)
+    wiring.check()
 
 
 def _start_functions(arguments: argparse.Namespace, environment: dict[str, str], stack: ExitStack) -> Urls:
@@ -184,12 +184,27 @@ def _wait_until_up(child: subprocess.Popen[bytes], url: str) -> None:
     raise StartError(message)
 
 
-def _start_relay(store: SQLiteStore, url: str, stack: ExitStack) -> None:
+def _start_thread(name: str, run: Callable[[threading.Event], None], stack: ExitStack) -> None:
+    """Run something beside the functions until the end, when its event is set."""
     stop = threading.Event()
-    relay = threading.Thread(target=Relay(store, url).run, args=(stop,), name="relay")
-    relay.start()
-    stack.callback(relay.join)
+    thread = threading.Thread(target=run, args=(stop,), name=name)
+    thread.start()
+    stack.callback(thread.join)
     stack.callback(stop.set)
+
+
+def _reconcile_now_and_then(environment: dict[str, str], stop: threading.Event) -> None:
+    """Do what Cloud Scheduler does in the cloud; what a stop cuts off, the next run finds."""
+    while not stop.wait(RECONCILE_EVERY_SECONDS):
+        child = subprocess.Popen(
+            [sys.executable, str(ROOT / "scripts/reconcile.py")],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        while child.poll() is None and not stop.wait(POLL_SECONDS):
+            pass
+        _stop(child)
 
 
 def _free_port(port: int, flag: str) -> int:

@@ -42,7 +42,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pyt
     monkeypatch.setenv("UPLOAD_TOKENS", '{"ada": "fake-ada-token", "bob": "fake-bob-token"}')
     forget_parts()
     yield monkeypatch
-    for store in wiring._store._built:
+    for store in wiring.store._built:
         store.close()
     forget_parts()
 

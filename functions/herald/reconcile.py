@@ -69,7 +69,8 @@ class Reconciler:
                 counts.update(_kinds(announcement))
         summary = Summary(**{name: counts[name] for name in Summary.model_fields if name != "complete"})
         summary = summary.model_copy(update={"complete": not counts["incomplete"]})
-        level = logging.WARNING if summary.left or summary.failed or not summary.complete else logging.INFO
+        open_or_failed = summary.left or summary.failed or not summary.complete
+        level = logging.WARNING if open_or_failed else logging.INFO if summary.found else logging.DEBUG
         _log.log(level, "Reconcile finished", extra=summary.model_dump())
         return summary
 

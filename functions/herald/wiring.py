@@ -52,14 +52,11 @@ class _Once(Generic[T]):
 
 
 def check() -> None:
-    """Refuse to start with a wrong setting: raises SystemExit with one sentence. Connects to nothing."""
-    try:
-        logs.configure(as_json=_settings().logs_are_json)
-        store_path(_settings().store_url)
-        discord_channel(_settings())
-    except ConfigurationError as error:
-        message = f"prompt-herald: wrong configuration. {error}"
-        raise SystemExit(message) from None
+    """Read every setting, and set up the log. Connects to nothing. Raises ConfigurationError."""
+    settings = _settings()
+    logs.configure(as_json=settings.logs_are_json)
+    store_path(settings.store_url)
+    discord_channel(settings)
 
 
 @_Once
@@ -69,8 +66,8 @@ def api() -> Api:
     from herald.save import Saver  # noqa: PLC0415
 
     settings = _settings()
-    saver = Saver(_store(), SystemClock(), prefix=settings.version_prefix, zone=ZoneInfo(settings.time_zone))
-    return Api(saver, _store(), _store(), SystemClock(), settings.upload_tokens)
+    saver = Saver(store(), SystemClock(), prefix=settings.version_prefix, zone=ZoneInfo(settings.time_zone))
+    return Api(saver, store(), store(), SystemClock(), settings.upload_tokens)
 
 
 @_Once
@@ -81,8 +78,8 @@ def announcer() -> Announcer:
     return Announcer(
         destinations,
         {local.TYPE: local.decode},
-        _store(),
-        _store(),
+        store(),
+        store(),
         SystemClock(),
         max_wait=settings.max_wait,
         lease=settings.lease,
@@ -96,7 +93,7 @@ def reconciler() -> Reconciler:
 
     settings = _settings()
     return Reconciler(
-        _store(),
+        store(),
         announcer().announce,
         SystemClock(),
         after=settings.reconcile_after,
@@ -145,13 +142,13 @@ def discord_channel(settings: Settings) -> DiscordChannel | None:
 def _discord(settings: Settings) -> Destination:
     channel = discord_channel(settings)
     if not settings.is_production:
-        return Muted(Reason.NOT_PRODUCTION, _store(), SystemClock())
+        return Muted(Reason.NOT_PRODUCTION, store(), SystemClock())
     if channel is None:
-        return Muted(Reason.NOT_CONFIGURED, _store(), SystemClock())
+        return Muted(Reason.NOT_CONFIGURED, store(), SystemClock())
     from herald.delivery import Courier  # noqa: PLC0415  requests is large: only who sends pays for it
 
     courier = Courier(settings.discord_connect_timeout, settings.discord_read_timeout)
-    return Lane(channel, courier, _store(), SystemClock(), everywhere=Hold())
+    return Lane(channel, courier, store(), SystemClock(), everywhere=Hold())
 
 
 @_Once
@@ -160,7 +157,8 @@ def _settings() -> Settings:
 
 
 @_Once
-def _store() -> SQLiteStore:
+def store() -> SQLiteStore:
+    """Open the store that STORE_URL names."""
     from herald.stores.sqlite import SQLiteStore  # noqa: PLC0415  each store's driver is imported only if chosen
 
     return SQLiteStore(store_path(_settings().store_url))

@@ -219,7 +219,7 @@ def test_what_is_unknown_is_404(api: FlaskClient, path: str) -> None:
 
 def settled(number: int, status: Status, reason: Reason | None = None) -> None:
     """Settle the delivery of a version, as announce would."""
-    store = wiring._store()
+    store = wiring.store()
     claim = store.claim(VersionKey("eai", number), "discord", NOW, timedelta(minutes=5))
     assert isinstance(claim, Claim)
     outcome = Outcome(status=status, reason=reason, detail="404 10015 Unknown Webhook")

@@ -48,7 +48,7 @@ def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> py
 
 
 def saved() -> PromptVersion:
-    return wiring._store().save(make_upload(), None)
+    return wiring.store().save(make_upload(), None)
 
 
 def send(client: FlaskClient, version: PromptVersion, **headers: str) -> TestResponse:
@@ -60,12 +60,12 @@ def send(client: FlaskClient, version: PromptVersion, **headers: str) -> TestRes
 
 
 def delivery(version: PromptVersion) -> Delivery:
-    (found,) = wiring._store().deliveries(version.key)
+    (found,) = wiring.store().deliveries(version.key)
     return found
 
 
 def is_announced(key: VersionKey) -> bool:
-    version = wiring._store().version(key)
+    version = wiring.store().version(key)
     assert version is not None
     return version.announced
 

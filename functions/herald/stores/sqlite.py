@@ -13,6 +13,7 @@ import json
 import secrets
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -35,6 +36,7 @@ from herald.model import (
 )
 
 _BUSY_SECONDS = 5.0
+_BUSY_POLL_SECONDS = 0.01
 
 # Times are seconds since the epoch. An event row is due while `due_at` is in the past.
 _SCHEMA = """
@@ -301,14 +303,28 @@ class SQLiteStore:
             db = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             try:
                 db.row_factory = sqlite3.Row
-                db.execute("PRAGMA journal_mode = WAL")
+                _use_wal(db)
                 db.execute("PRAGMA synchronous = FULL")
-                db.executescript(_SCHEMA)
+                db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
             except BaseException:
                 db.close()
                 raise
             self._connection = db
         return self._connection
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging; SQLite does not wait by itself where another process does the same just now."""
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+            time.sleep(_BUSY_POLL_SECONDS)
+        else:
+            return
 
 
 @contextmanager
