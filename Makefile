@@ -33,8 +33,9 @@ check: $(VENV)/.installed ## Lint, format, types, import rules.
 	$(VENV)/bin/mypy
 	PYTHONPATH=functions $(VENV)/bin/lint-imports
 
-bench: $(VENV)/.installed ## Measure (ONLY=section: some of it).
-	@$(RUN) tests/benchmarks/bench.py $(ONLY)
+bench: $(VENV)/.installed ## Measure (ONLY=section: some of it; LONG=1: all of it).
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	@$(RUN) tests/benchmarks/bench.py $(ONLY) $(if $(LONG),--long)
 
 clean: ## Remove what was made here.
 	rm -rf $(VENV) .local .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -14,7 +14,6 @@ from herald import wiring
 from herald.errors import ConfigurationError
 
 gc.enable()
-gc.freeze()  # what is loaded stays: worker processes go on sharing its memory
 
 # functions-framework loads this file inside its app context: the process is starting, so a wrong setting
 # ends it here, with one sentence. A plain import (a test, a tool) reads nothing.

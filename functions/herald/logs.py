@@ -7,8 +7,6 @@ import re
 import sys
 from typing import Any
 
-from pythonjsonlogger.json import JsonFormatter
-
 _TOKEN = re.compile(r"(/webhooks/\d+/)[\w-]+")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -16,16 +14,6 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 def redact(text: str) -> str:
     """Return `text` with every webhook token masked."""
     return _TOKEN.sub(r"\1***", text)
-
-
-class _Json(JsonFormatter):
-    """One JSON object a line, with the field names that Cloud Logging gives meaning to."""
-
-    def __init__(self) -> None:
-        super().__init__("{levelname}{message}", style="{", rename_fields={"levelname": "severity"}, timestamp="time")
-
-    def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
 
 
 class _Text(logging.Formatter):
@@ -46,10 +34,21 @@ def _quoted(value: Any) -> str:
     return repr(text) if re.search(r"[\s\"']", text) or not text else text
 
 
+def _json_formatter() -> logging.Formatter:
+    """Return a formatter of one JSON object a line, with the field names that Cloud Logging gives meaning to."""
+    from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415  only where logs are JSON
+
+    class Json(JsonFormatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return redact(super().format(record))
+
+    return Json("{levelname}{message}", style="{", rename_fields={"levelname": "severity"}, timestamp="time")
+
+
 def configure(*, as_json: bool) -> None:
     """Send the product's log lines to standard error, once; other libraries' lines are left as they are."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json() if as_json else _Text())
+    handler.setFormatter(_json_formatter() if as_json else _Text())
     logger = logging.getLogger("herald")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Mapping
 from threading import RLock
 from typing import TYPE_CHECKING, Generic, TypeVar
-from zoneinfo import ZoneInfo
 
 from flask import Response
 from werkzeug.exceptions import BadRequest, HTTPException
@@ -62,7 +61,10 @@ def check() -> None:
 @_Once
 def api() -> Api:
     """Build the upload API."""
-    from herald.api import Api  # noqa: PLC0415  the announce function starts faster without it
+    # The announce function starts faster and smaller without these.
+    from zoneinfo import ZoneInfo  # noqa: PLC0415
+
+    from herald.api import Api  # noqa: PLC0415
     from herald.save import Saver  # noqa: PLC0415
 
     settings = _settings()

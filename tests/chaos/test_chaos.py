@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -14,20 +11,20 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from herald.events.local import TYPE
 from herald.model import PromptVersion, Status
 from herald.stores.sqlite import SQLiteStore
 from infra.local.stand_in import DiscordStandIn, Options
-from tests.conftest import MAIN, ROOT
+from tests.conftest import ROOT
 from tests.end_to_end.conftest import clean_environment
 from tests.fakes import make_upload
+from tests.servers import FunctionServer, event_headers
 
 VERSIONS = 500
 KILL_EVERY_SECONDS = 3.0
@@ -50,38 +47,6 @@ HURRY = {
     "DISCORD_CONNECT_TIMEOUT": "1",
     "DISCORD_READ_TIMEOUT": "1",
 }
-
-
-@dataclass
-class Server:
-    """One announce server, which can be killed with its workers and started again on the same port."""
-
-    environment: dict[str, str]
-    port: int = 0
-    process: subprocess.Popen[bytes] | None = None
-    killed_at: list[float] = field(default_factory=list)
-
-    def start(self) -> None:
-        self.port = self.port or _free_port()
-        function = ["--source", str(MAIN), "--target", "announce_version", "--signature-type", "cloudevent"]
-        command = [sys.executable, "-m", "functions_framework", *function, "--host", "127.0.0.1"]
-        self.process = subprocess.Popen(
-            [*command, "--port", str(self.port)],
-            env=self.environment,
-            start_new_session=True,
-            stderr=subprocess.DEVNULL,
-        )
-
-    def kill(self) -> None:
-        """As a crash of the machine: nothing is finished, nothing is told."""
-        assert self.process
-        self.killed_at.append(time.time())
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
 
 
 def test_nothing_is_lost_and_only_crashes_and_lost_answers_make_doubles(tmp_path: Path) -> None:
@@ -119,7 +84,7 @@ def storm(folder: Path, options: Options, count: int, *, kill: bool) -> Found:
         stand_in = stack.enter_context(DiscordStandIn(options))
         ours = HURRY | {"STORE_URL": f"sqlite:///{folder}/herald.db", "DISCORD_WEBHOOK_URL": stand_in.webhook_url}
         environment = clean_environment(**ours)
-        servers = [Server(environment), Server(environment)]
+        servers = [FunctionServer(environment), FunctionServer(environment)]
         for server in servers:
             server.start()
             stack.callback(server.kill)
@@ -132,7 +97,7 @@ def storm(folder: Path, options: Options, count: int, *, kill: bool) -> Found:
     return Found(_announced(messages), statuses, killed_at, _unexplained(messages, killed_at))
 
 
-def _deliver(versions: list[PromptVersion], servers: list[Server]) -> None:
+def _deliver(versions: list[PromptVersion], servers: list[FunctionServer]) -> None:
     """Deliver each event one to three times, in random order, each until it is acknowledged."""
     source = random.Random(5)
     events = [version for version in versions for _ in range(source.randint(1, 3))]
@@ -143,8 +108,7 @@ def _deliver(versions: list[PromptVersion], servers: list[Server]) -> None:
     def deliver(version: PromptVersion) -> None:
         if not hasattr(local, "session"):
             local.session = requests.Session()
-        headers = {"Content-Type": "application/json", "ce-specversion": "1.0", "ce-id": str(version.key)}
-        headers |= {"ce-source": "/chaos", "ce-type": TYPE, "ce-subject": version.key.path}
+        headers = event_headers(version)
         while time.monotonic() < deadline:
             url = random.choice(servers).url
             try:
@@ -160,7 +124,7 @@ def _deliver(versions: list[PromptVersion], servers: list[Server]) -> None:
 
 
 @contextmanager
-def _killing(servers: list[Server]) -> Iterator[None]:
+def _killing(servers: list[FunctionServer]) -> Iterator[None]:
     """Kill a random server every three seconds, and start it again."""
     stop, source = threading.Event(), random.Random(3)
 
@@ -212,9 +176,3 @@ def _unexplained(messages: list[dict[str, Any]], killed_at: list[float]) -> set[
                 found |= set() if near else {number}
             last[number] = message
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
