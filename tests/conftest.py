@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from flask.testing import FlaskClient
 
 from herald import wiring
 from herald.settings import Settings
+from infra.local.emulator import Emulator, EmulatorError, running
 from infra.local.stand_in import DiscordStandIn
 from tests.fakes import FakeClock
 
@@ -31,6 +33,19 @@ def stand_in() -> Iterator[DiscordStandIn]:
     """Give a running stand-in for Discord."""
     with DiscordStandIn() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[Emulator]:
+    """Give a running Firestore emulator; where there is none, skip on a person's machine, and fail in CI."""
+    try:
+        with running() as emulator, pytest.MonkeyPatch.context() as patch:
+            patch.setenv("FIRESTORE_EMULATOR_HOST", emulator.host)
+            yield emulator
+    except EmulatorError as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from urllib.parse import parse_qs, urlsplit
 if __package__ in {None, ""}:  # run as a script
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from infra.local.stand_in_rules import Bucket, as_errors, violations, webhook_path
+from infra.local.stand_in_rules import UNKNOWN_KEY, Bucket, as_errors, violations, webhook_path
 
 WEBHOOK_ID, TOKEN = "1", "local-stand-in-token"
 _V6 = 6
@@ -60,6 +60,7 @@ class Options:
     reject_containing: str = _option("", "refuse messages with this text in them (400)")
     gone_threads: str = _option("", "thread ids, by comma, that are unknown (404, code 10003)")
     archived_threads: str = _option("", "thread ids, by comma, that are archived (400, code 50083)")
+    ignore_unknown: bool = _option(False, "take messages with fields that Discord does not know, as Discord does")  # noqa: FBT003
     seed: int = _option(0, "of the faults' randomness")
 
 
@@ -192,14 +193,14 @@ class DiscordStandIn:
             body = json.loads(raw)
         except ValueError:
             return _Reply(400, {"code": 50109, "message": "The request body contains invalid JSON."})
-        found = violations(body)
+        found = [each for each in violations(body) if each[1] != UNKNOWN_KEY or not self.options.ignore_unknown]
         marker = self.options.reject_containing
         if marker and marker in raw.decode():
             found.append(("embeds", "REJECTED_HERE", "The stand-in was told to refuse this text."))
         if found:
             self.counts["refused bodies"] += 1
             return _Reply(400, {"code": 50035, "message": "Invalid Form Body", "errors": as_errors(found)})
-        return self._accept(thread, body, wait=query.get("wait") == ["true"])
+        return self._accept(thread, body, wait=query.get("wait", [""])[0].lower() in {"true", "1"})
 
     def _accept(self, thread: str | None, body: dict[str, Any], *, wait: bool) -> _Reply:
         dropped = self._strikes("drop", self.options.drop_rate)
@@ -253,6 +254,7 @@ class _Handler(BaseHTTPRequestHandler):
         is_page = isinstance(reply.body, bytes)
         body = reply.body if is_page else b"" if reply.body is None else json.dumps(reply.body).encode()
         self.send_response(reply.status)
+        self.send_header("Via", "1.1 google")
         self.send_header("Content-Type", "text/html" if is_page else "application/json")
         if reply.status != HTTPStatus.NO_CONTENT:
             self.send_header("Content-Length", str(len(body)))
@@ -288,7 +290,10 @@ def main() -> int:
     for each in fields(Options):
         default = None if each.default is MISSING else each.default
         flag = "--" + each.name.replace("_", "-")
-        parser.add_argument(flag, dest=each.name, type=type(default), default=default, help=each.metadata["help"])
+        if isinstance(default, bool):
+            parser.add_argument(flag, dest=each.name, action="store_true", help=each.metadata["help"])
+        else:
+            parser.add_argument(flag, dest=each.name, type=type(default), default=default, help=each.metadata["help"])
     given = vars(parser.parse_args())
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -28,6 +28,8 @@ _EMBED_KEYS = {
     "video",
 }
 
+UNKNOWN_KEY = "UNKNOWN_KEY"
+
 Error = tuple[str, str, str]  # path, code, message
 
 
@@ -40,7 +42,7 @@ def violations(body: Any) -> list[Error]:
     """Return everything that Discord would refuse in a message body; none: it is accepted."""
     if not isinstance(body, dict):
         return [("", "DICT_TYPE_CONVERT", "Only dictionaries may be used in a DictType")]
-    errors = [(key, "UNKNOWN_KEY", f"{key!r} is no field of a message") for key in body.keys() - _MESSAGE_KEYS]
+    errors = [(key, UNKNOWN_KEY, f"{key!r} is no field of a message") for key in body.keys() - _MESSAGE_KEYS]
     if not any(body.get(key) for key in ("content", "embeds", "components", "poll")):
         errors.append(("", "EMPTY_MESSAGE", "Cannot send an empty message"))
     errors += _text(body, "content", 2_000)
@@ -71,7 +73,7 @@ def as_errors(found: list[Error]) -> dict[str, Any]:
 
 def _embed(embed: dict[str, Any], path: str) -> Iterator[Error]:
     for key in embed.keys() - _EMBED_KEYS:
-        yield f"{path}.{key}", "UNKNOWN_KEY", f"{key!r} is no field of an embed"
+        yield f"{path}.{key}", UNKNOWN_KEY, f"{key!r} is no field of an embed"
     for key, limit in _TEXT_LIMITS.items():
         yield from _text(embed, key, limit, path)
     yield from _text(embed.get("footer") or {}, "text", 2_048, f"{path}.footer")
@@ -87,7 +89,7 @@ def _embed(embed: dict[str, Any], path: str) -> Iterator[Error]:
     for index, each in enumerate(fields):
         where = f"{path}.fields.{index}"
         for key in each.keys() - {"name", "value", "inline"}:
-            yield f"{where}.{key}", "UNKNOWN_KEY", f"{key!r} is no field of an embed's field"
+            yield f"{where}.{key}", UNKNOWN_KEY, f"{key!r} is no field of an embed's field"
         for key, limit in (("name", 256), ("value", 1_024)):
             yield from _text(each, key, limit, where, required=True)
         if not isinstance(each.get("inline", False), bool):

@@ -7,6 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ CHANNEL_LIMIT, CHANNEL_PERIOD = 30, 60.0
 TARGET = 1.10
 PATIENCE_SECONDS = 400.0
 DISCORD = Options(latency=LATENCY, bucket_limit=LIMIT, bucket_period=PERIOD)
-SLOW_CHANNEL = Options(**{**vars(DISCORD), "channel_limit": CHANNEL_LIMIT, "channel_period": CHANNEL_PERIOD})
+SLOW_CHANNEL = replace(DISCORD, channel_limit=CHANNEL_LIMIT, channel_period=CHANNEL_PERIOD)
 
 Send = Callable[[list[dict[str, Any]], str], None]
 
@@ -68,8 +69,8 @@ def _ours(count: int, options: Options, case: str) -> Iterator[Row]:
 def _other(case: str, send: Send) -> Iterator[Row]:
     """Let another program send the same versions, one message each, as it is made to."""
     embeds = [body["embeds"][0] for body in map(_body, _versions(200))]
-    with DiscordStandIn(DISCORD) as stand_in:
-        send(embeds, stand_in.webhook_url)
+    with DiscordStandIn(replace(DISCORD, ignore_unknown=True)) as stand_in:
+        send(embeds, stand_in.webhook_url.replace("/api/", "/api/v10/"))  # without, times are in milliseconds
     yield from _rows(case, stand_in, 200, None, None, is_ours=False)
 
 

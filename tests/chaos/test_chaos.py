@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ PATIENCE_SECONDS = 50.0
 FAULTS = Options(
     latency=0.005, bucket_limit=25, bucket_period=1.0, error_rate=0.10, reset_rate=0.05, rate_limit_rate=0.05, seed=11
 )
-CRASHES = Options(**{**vars(FAULTS), "drop_rate": 0.03})
+CRASHES = replace(FAULTS, drop_rate=0.03)
 # Short times, so that the lease of a killed server ends within the test.
 HURRY = {
     "ENVIRONMENT": "production",
