@@ -7,6 +7,9 @@ API_PORT ?=
 ANNOUNCE_PORT ?=
 PORTS := $(if $(API_PORT),--api-port $(API_PORT)) $(if $(ANNOUNCE_PORT),--announce-port $(ANNOUNCE_PORT))
 
+STORE ?=
+OPTIONS := $(PORTS) $(if $(STORE),--store $(STORE))
+
 .PHONY: help demo serve test check bench clean
 
 help: ## Show what there is.
@@ -18,11 +21,11 @@ $(VENV)/.installed: requirements.txt requirements-dev.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-demo: $(VENV)/.installed ## Announce two sample versions on this machine (ONCE=1: then exit).
-	@$(RUN) scripts/local.py --samples $(if $(ONCE),--once) $(PORTS)
+demo: $(VENV)/.installed ## Announce two sample versions on this machine (ONCE=1: then exit; STORE=firestore).
+	@$(RUN) scripts/local.py --samples $(if $(ONCE),--once) $(OPTIONS)
 
-serve: $(VENV)/.installed ## Run the whole system on this machine.
-	@$(RUN) scripts/local.py $(PORTS)
+serve: $(VENV)/.installed ## Run the whole system on this machine (STORE=firestore: on its emulator).
+	@$(RUN) scripts/local.py $(OPTIONS)
 
 test: $(VENV)/.installed ## Run every test that this machine can run.
 	$(RUN) -m pytest --cov --cov-report=term

@@ -22,7 +22,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import requests
 from rich.console import Console
@@ -31,7 +31,9 @@ from rich.text import Text
 from _path import ROOT
 from herald import wiring
 from herald.errors import ConfigurationError
+from herald.stores.sqlite import SQLiteStore
 from infra.local.card import render
+from infra.local.emulator import EmulatorError, running
 from infra.local.relay import Relay
 from infra.local.stand_in import DiscordStandIn
 
@@ -45,6 +47,7 @@ ARRIVE_SECONDS = 30.0
 RECONCILE_EVERY_SECONDS = 60.0
 POLL_SECONDS = 0.2
 SAMPLE_AGENT = "eai"
+FIRESTORE = "firestore"
 SAMPLES = (
     ("prompt-v1.xml", "First version for the support desk"),
     (
@@ -54,6 +57,13 @@ SAMPLES = (
 )
 
 console = Console(highlight=False)
+
+
+class Ports(NamedTuple):
+    """Ports of the two functions."""
+
+    api: int
+    announce: int
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,7 @@ def main() -> int:
     try:
         with ExitStack() as stack:
             return _run(arguments, stack)
-    except (StartError, ConfigurationError) as error:
+    except (StartError, EmulatorError, ConfigurationError) as error:
         print(f"prompt-herald: {error}", file=sys.stderr)
         return 2
     except Stop:
@@ -88,10 +98,13 @@ def main() -> int:
 
 
 def _run(arguments: argparse.Namespace, stack: ExitStack) -> int:
-    environment = _environment(arguments, stack)
+    ports = _ports(arguments)
+    environment = _environment(arguments, ports, stack)
     stack.callback(wiring.store().close)
-    urls = _start_functions(arguments, environment, stack)
-    _start_thread("relay", Relay(wiring.store(), urls.announce).run, stack)
+    urls = _start_functions(ports, environment, stack)
+    outbox = wiring.store()
+    if isinstance(outbox, SQLiteStore):  # Firestore's events come by its own trigger
+        _start_thread("relay", Relay(outbox, urls.announce).run, stack)
     _start_thread("reconcile", partial(_reconcile_now_and_then, environment), stack)
     print(f"ready api={urls.api} announce={urls.announce}", flush=True)
     token = next(iter(json.loads(environment["UPLOAD_TOKENS"]).values()), "")
@@ -104,7 +117,16 @@ def _run(arguments: argparse.Namespace, stack: ExitStack) -> int:
     return 0
 
 
-def _environment(arguments: argparse.Namespace, stack: ExitStack) -> dict[str, str]:
+def _ports(arguments: argparse.Namespace) -> Ports:
+    """Return the ports to listen on: those named, or the defaults (any free ones for --once)."""
+    api, announce = (0, 0) if arguments.once else (API_PORT, ANNOUNCE_PORT)
+    return Ports(
+        _free_port(api if arguments.api_port is None else arguments.api_port, "--api-port"),
+        _free_port(announce if arguments.announce_port is None else arguments.announce_port, "--announce-port"),
+    )
+
+
+def _environment(arguments: argparse.Namespace, ports: Ports, stack: ExitStack) -> dict[str, str]:
     """Return the functions' environment: this process's own, and defaults for what it leaves open."""
     environment = dict(os.environ)
     if not environment.get("DISCORD_WEBHOOK_URL"):
@@ -112,7 +134,12 @@ def _environment(arguments: argparse.Namespace, stack: ExitStack) -> dict[str, s
         environment["DISCORD_WEBHOOK_URL"] = stand_in.webhook_url
         environment.setdefault("ENVIRONMENT", "production")
     environment.setdefault("UPLOAD_TOKENS", json.dumps({os.environ.get("USER", "local"): secrets.token_urlsafe(24)}))
-    environment["STORE_URL"] = _store_url(arguments, environment, stack)
+    if arguments.store == FIRESTORE:
+        emulator = stack.enter_context(running(ports.announce))
+        emulator.register_trigger()
+        environment |= {"STORE_URL": emulator.store_url, "FIRESTORE_EMULATOR_HOST": emulator.host}
+    else:
+        environment["STORE_URL"] = _store_url(arguments, environment, stack)
     environment["PYTHONUNBUFFERED"] = "1"
     _check(environment)
     return environment
@@ -135,16 +162,18 @@ def _check(environment: dict[str, str]) -> None:
     wiring.check()
 
 
-def _start_functions(arguments: argparse.Namespace, environment: dict[str, str], stack: ExitStack) -> Urls:
-    default = (0, 0) if arguments.once else (API_PORT, ANNOUNCE_PORT)
-    api = _free_port(default[0] if arguments.api_port is None else arguments.api_port, "--api-port")
-    announce = _free_port(default[1] if arguments.announce_port is None else arguments.announce_port, "--announce-port")
+def _start_functions(ports: Ports, environment: dict[str, str], stack: ExitStack) -> Urls:
     held = {"THREADS": environment.get("THREADS", str(ANNOUNCE_THREADS))}
     children = [
-        _start(["--target", "save_prompt_version"], api, environment, stack),
-        _start(["--target", "announce_version", "--signature-type", "cloudevent"], announce, environment | held, stack),
+        _start(["--target", "save_prompt_version"], ports.api, environment, stack),
+        _start(
+            ["--target", "announce_version", "--signature-type", "cloudevent"],
+            ports.announce,
+            environment | held,
+            stack,
+        ),
     ]
-    urls = Urls(f"http://{HOST}:{api}", f"http://{HOST}:{announce}")
+    urls = Urls(f"http://{HOST}:{ports.api}", f"http://{HOST}:{ports.announce}")
     for child, url in zip(children, (f"{urls.api}/health", urls.announce), strict=True):
         _wait_until_up(child, url)
     return urls
@@ -282,7 +311,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--announce-port", type=int, help=f"port of announce (default {ANNOUNCE_PORT}; 0: any free one)"
     )
-    parser.add_argument("--store", help="sqlite:///PATH (default: STORE_URL, or .local/prompt-herald.db)")
+    parser.add_argument("--store", help="sqlite:///PATH, or firestore: its emulator (default: STORE_URL, or .local/…)")
     parser.add_argument("--samples", action="store_true", help="upload two versions of the sample prompt first")
     parser.add_argument("--once", action="store_true", help="upload the samples, and exit: 0 when both were announced")
     parser.add_argument("--quiet", action="store_true", help="print the ready line, and nothing else")

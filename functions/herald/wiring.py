@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from threading import RLock
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from flask import Response
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from herald import logs
-from herald.announce import Announcer
+from herald.announce import Announcer, Decoder
 from herald.channels.discord import DiscordChannel, Webhook
 from herald.clock import SystemClock
 from herald.errors import ConfigurationError, HeraldError
@@ -24,11 +25,12 @@ from herald.settings import Settings
 if TYPE_CHECKING:
     from herald.api import Api
     from herald.reconcile import Reconciler
+    from herald.stores.firestore import FirestoreStore
     from herald.stores.sqlite import SQLiteStore
 
-_log = logging.getLogger(__name__)
+    Store = SQLiteStore | FirestoreStore
 
-_SQLITE = "sqlite:///"
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -54,7 +56,7 @@ def check() -> None:
     """Read every setting, and set up the log. Connects to nothing. Raises ConfigurationError."""
     settings = _settings()
     logs.configure(as_json=settings.logs_are_json)
-    store_path(settings.store_url)
+    StoreUrl.parse(settings.store_url)
     discord_channel(settings)
 
 
@@ -79,7 +81,7 @@ def announcer() -> Announcer:
     destinations: Mapping[str, Destination] = {DISCORD: _discord(settings)}
     return Announcer(
         destinations,
-        {local.TYPE: local.decode},
+        _decoders(),
         store(),
         store(),
         SystemClock(),
@@ -120,12 +122,26 @@ def on_crash(error: Exception, event_id: str | None) -> Response:
     return Response("Not done; see the log.\n", status=503)
 
 
-def store_path(url: str) -> str:
-    """Return the file that `sqlite:///PATH` names. Raises ConfigurationError for any other URL."""
-    if url.startswith(_SQLITE) and len(url) > len(_SQLITE):
-        return url.removeprefix(_SQLITE)
-    message = "STORE_URL: it must be sqlite:///PATH, such as sqlite:///prompt-herald.db."
-    raise ConfigurationError(message)
+class StoreUrl(NamedTuple):
+    """Where versions are kept: a file of SQLite's, or a project of Firestore's and its database."""
+
+    path: str | None = None
+    project: str | None = None
+    database: str | None = None
+
+    @classmethod
+    def parse(cls, url: str) -> StoreUrl:
+        """Read a STORE_URL. Raises ConfigurationError."""
+        scheme, _, rest = url.partition("://")
+        if scheme == "sqlite" and len(rest) > 1 and rest.startswith("/"):
+            return cls(path=rest[1:])
+        if scheme == "firestore" and (named := re.fullmatch(r"([a-z][a-z0-9.:-]*)(?:/([a-z][a-z0-9-]*))?/?", rest)):
+            return cls(project=named[1], database=named[2])
+        message = (
+            "STORE_URL: it must be sqlite:///PATH, such as sqlite:///prompt-herald.db, or "
+            "firestore://PROJECT or firestore://PROJECT/DATABASE."
+        )
+        raise ConfigurationError(message)
 
 
 def discord_channel(settings: Settings) -> DiscordChannel | None:
@@ -159,8 +175,22 @@ def _settings() -> Settings:
 
 
 @_Once
-def store() -> SQLiteStore:
-    """Open the store that STORE_URL names."""
-    from herald.stores.sqlite import SQLiteStore  # noqa: PLC0415  each store's driver is imported only if chosen
+def store() -> Store:
+    """Open the store that STORE_URL names; each store's driver is imported only if chosen."""
+    url = StoreUrl.parse(_settings().store_url)
+    if url.path is not None:
+        from herald.stores.sqlite import SQLiteStore  # noqa: PLC0415
 
-    return SQLiteStore(store_path(_settings().store_url))
+        return SQLiteStore(url.path)
+    from herald.stores.firestore import FirestoreStore  # noqa: PLC0415
+
+    return FirestoreStore(url.project, url.database)
+
+
+def _decoders() -> dict[str, Decoder]:
+    """Return what reads the events of the store that was chosen."""
+    if StoreUrl.parse(_settings().store_url).path is not None:
+        return {local.TYPE: local.decode}
+    from herald.events import firestore  # noqa: PLC0415
+
+    return {firestore.TYPE: firestore.decode}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -38,6 +39,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if unknown := set(arguments.sections) - SECTIONS.keys():
         parser.error(f"there is no section {', '.join(sorted(unknown))}")
+    logging.disable()  # the libraries that burst compares with tell of each refusal
     names = arguments.sections or [name for name in SECTIONS if arguments.long or name not in LONG]
     rows = [row for name in names for row in SECTIONS[name]()]
     Console(width=110).print(_table(rows))
