@@ -74,13 +74,20 @@ def clean_environment(**variables: str) -> dict[str, str]:
 
 
 @contextmanager
-def running_system(store: Path, webhook: str, stderr: IO[str] | None = None, **variables: str) -> Iterator[System]:
+def running_system(
+    store: Path | str, webhook: str, stderr: IO[str] | None = None, **variables: str
+) -> Iterator[System]:
     """Start scripts/local.py on a store and a webhook, and stop it."""
+    url = store if isinstance(store, str) else f"sqlite:///{store}"
     command = [sys.executable, str(ROOT / "scripts/local.py"), "--quiet", "--api-port", "0", "--announce-port", "0"]
     ours = {"UPLOAD_TOKENS": f'{{"ada": "{TOKEN}"}}', "DISCORD_WEBHOOK_URL": webhook, "ENVIRONMENT": "production"}
     environment = clean_environment(**(ours | variables))
     process = subprocess.Popen(
-        [*command, "--store", f"sqlite:///{store}"], env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True
+        [*command, "--store", url],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
     )
     try:
         assert process.stdout

@@ -225,7 +225,7 @@ class FirestoreStore:
         for claim, outcome, concludes in ((each.claim, each.outcome, each.concludes) for each in settlements):
             fields = {**outcome.model_dump(), "updated_at": now, "attempts": firestore.Increment(outcome.attempts)}
             fields |= {"status": outcome.status.value, "reason": outcome.reason and outcome.reason.value}
-            claimed_at = DatetimeWithNanoseconds.from_rfc3339(claim.token)  # type: ignore[no-untyped-call]
+            claimed_at = DatetimeWithNanoseconds.from_rfc3339(claim.token)
             unchanged = self._db.write_option(last_update_time=claimed_at)
             batch.update(self._delivery(claim.key, claim.channel), fields, option=unchanged)
             if concludes:
@@ -276,7 +276,7 @@ class FirestoreStore:
         """Close the connection; the next use opens it again."""
         with self._lock:
             if self._opened is not None:
-                self._opened.close()  # type: ignore[no-untyped-call]
+                self._opened.close()
                 self._opened = None
 
     @property
