@@ -35,6 +35,7 @@ check: $(VENV)/.installed ## Lint, format, types, import rules.
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	PYTHONPATH=functions $(VENV)/bin/lint-imports
+	@terraform/check.sh
 
 bench: $(VENV)/.installed ## Measure (ONLY=section: some of it; LONG=1: all of it).
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt

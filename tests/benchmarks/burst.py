@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def _ours(count: int, options: Options, case: str, ratio: float | None = TARGET)
     with tempfile.TemporaryDirectory() as folder, DiscordStandIn(options) as stand_in:
         file = Path(folder) / "herald.db"
         store = SQLiteStore(str(file))
-        upload = make_upload(prompt=PROMPT).model_copy(update={"reason": REASON})
+        upload = make_upload(prompt=PROMPT, created_at=datetime.now(UTC)).model_copy(update={"reason": REASON})
         versions = [store.save(upload, None) for _ in range(count)]
         store.close()
         with (Path(folder) / "log").open("w") as log, running_system(file, stand_in.webhook_url, log):
