@@ -23,6 +23,7 @@ if flask.has_app_context():
     except ConfigurationError as error:
         message = f"prompt-herald: wrong configuration. {error}"
         raise SystemExit(message) from None
+    flask.current_app.add_url_rule("/health", "herald.health", wiring.health)
 
 
 @functions_framework.http

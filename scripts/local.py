@@ -17,10 +17,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -31,10 +29,8 @@ from rich.text import Text
 from _path import ROOT
 from herald import wiring
 from herald.errors import ConfigurationError
-from herald.stores.sqlite import SQLiteStore
 from infra.local.card import render
 from infra.local.emulator import EmulatorError, running
-from infra.local.relay import Relay
 from infra.local.stand_in import DiscordStandIn
 
 HOST = "127.0.0.1"
@@ -44,8 +40,6 @@ ANNOUNCE_THREADS = 80
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
 ARRIVE_SECONDS = 30.0
-RECONCILE_EVERY_SECONDS = 60.0
-POLL_SECONDS = 0.2
 SAMPLE_AGENT = "eai"
 FIRESTORE = "firestore"
 SAMPLES = (
@@ -100,12 +94,8 @@ def main() -> int:
 def _run(arguments: argparse.Namespace, stack: ExitStack) -> int:
     ports = _ports(arguments)
     environment = _environment(arguments, ports, stack)
-    stack.callback(wiring.store().close)
     urls = _start_functions(ports, environment, stack)
-    outbox = wiring.store()
-    if isinstance(outbox, SQLiteStore):  # Firestore's events come by its own trigger
-        _start_thread("relay", Relay(outbox, urls.announce).run, stack)
-    _start_thread("reconcile", partial(_reconcile_now_and_then, environment), stack)
+    _start_relay(urls, environment, stack)
     print(f"ready api={urls.api} announce={urls.announce}", flush=True)
     token = next(iter(json.loads(environment["UPLOAD_TOKENS"]).values()), "")
     arrived = _announce_samples(urls, token, quiet=arguments.quiet) if arguments.samples or arguments.once else True
@@ -165,24 +155,28 @@ def _check(environment: dict[str, str]) -> None:
 def _start_functions(ports: Ports, environment: dict[str, str], stack: ExitStack) -> Urls:
     held = {"THREADS": environment.get("THREADS", str(ANNOUNCE_THREADS))}
     children = [
-        _start(["--target", "save_prompt_version"], ports.api, environment, stack),
-        _start(
-            ["--target", "announce_version", "--signature-type", "cloudevent"],
-            ports.announce,
-            environment | held,
-            stack,
+        _start_function(["save_prompt_version"], ports.api, environment, stack),
+        _start_function(
+            ["announce_version", "--signature-type", "cloudevent"], ports.announce, environment | held, stack
         ),
     ]
     urls = Urls(f"http://{HOST}:{ports.api}", f"http://{HOST}:{ports.announce}")
-    for child, url in zip(children, (f"{urls.api}/health", urls.announce), strict=True):
-        _wait_until_up(child, url)
+    for child, url in zip(children, (urls.api, urls.announce), strict=True):
+        _wait_until_up(child, f"{url}/health")
     return urls
 
 
-def _start(function: list[str], port: int, environment: dict[str, str], stack: ExitStack) -> subprocess.Popen[bytes]:
-    """Start one function under functions-framework, in a process group of its own, and see to its end."""
-    command = [sys.executable, "-m", "functions_framework", "--source", str(ROOT / "functions/main.py"), *function]
-    child = subprocess.Popen([*command, "--host", HOST, "--port", str(port)], env=environment, start_new_session=True)
+def _start_function(
+    target: list[str], port: int, environment: dict[str, str], stack: ExitStack
+) -> subprocess.Popen[bytes]:
+    """Start one function under functions-framework."""
+    source = ["--source", str(ROOT / "functions/main.py"), "--target", *target]
+    return _start(["-m", "functions_framework", *source, "--host", HOST, "--port", str(port)], environment, stack)
+
+
+def _start(program: list[str], environment: dict[str, str], stack: ExitStack) -> subprocess.Popen[bytes]:
+    """Start a Python program in a process group of its own, and see to its end."""
+    child = subprocess.Popen([sys.executable, *program], env=environment, start_new_session=True)
     stack.callback(_stop, child)
     return child
 
@@ -213,27 +207,11 @@ def _wait_until_up(child: subprocess.Popen[bytes], url: str) -> None:
     raise StartError(message)
 
 
-def _start_thread(name: str, run: Callable[[threading.Event], None], stack: ExitStack) -> None:
-    """Run something beside the functions until the end, when its event is set."""
-    stop = threading.Event()
-    thread = threading.Thread(target=run, args=(stop,), name=name)
-    thread.start()
-    stack.callback(thread.join)
-    stack.callback(stop.set)
-
-
-def _reconcile_now_and_then(environment: dict[str, str], stop: threading.Event) -> None:
-    """Do what Cloud Scheduler does in the cloud; what a stop cuts off, the next run finds."""
-    while not stop.wait(RECONCILE_EVERY_SECONDS):
-        child = subprocess.Popen(
-            [sys.executable, str(ROOT / "scripts/reconcile.py")],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        while child.poll() is None and not stop.wait(POLL_SECONDS):
-            pass
-        _stop(child)
+def _start_relay(urls: Urls, environment: dict[str, str], stack: ExitStack) -> None:
+    """Start the relay, which reconciles too; Firestore's events come by the emulator's own trigger."""
+    flags = ["--announce-url", urls.announce, "--grace", "0"]
+    flags += ["--reconcile-only"] if environment["STORE_URL"].startswith(f"{FIRESTORE}:") else []
+    _start([str(ROOT / "infra/local/relay.py"), *flags], environment, stack)
 
 
 def _free_port(port: int, flag: str) -> int:

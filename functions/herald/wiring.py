@@ -60,6 +60,11 @@ def check() -> None:
     discord_channel(settings)
 
 
+def health() -> Response:
+    """Say that the process answers: for probes of every function."""
+    return Response('{"status":"ok"}\n', content_type="application/json")
+
+
 @_Once
 def api() -> Api:
     """Build the upload API."""
@@ -188,9 +193,10 @@ def store() -> Store:
 
 
 def _decoders() -> dict[str, Decoder]:
-    """Return what reads the events of the store that was chosen."""
-    if StoreUrl.parse(_settings().store_url).path is not None:
-        return {local.TYPE: local.decode}
-    from herald.events import firestore  # noqa: PLC0415
+    """Return what reads the relay's events, and those of the store that was chosen."""
+    decoders: dict[str, Decoder] = {local.TYPE: local.decode}
+    if StoreUrl.parse(_settings().store_url).path is None:
+        from herald.events import firestore  # noqa: PLC0415
 
-    return {firestore.TYPE: firestore.decode}
+        decoders[firestore.TYPE] = firestore.decode
+    return decoders
