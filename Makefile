@@ -10,7 +10,7 @@ PORTS := $(if $(API_PORT),--api-port $(API_PORT)) $(if $(ANNOUNCE_PORT),--announ
 STORE ?=
 OPTIONS := $(PORTS) $(if $(STORE),--store $(STORE))
 
-.PHONY: help demo serve test check bench clean
+.PHONY: help install demo serve test check bench clean
 
 help: ## Show what there is.
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -20,6 +20,8 @@ $(VENV)/.installed: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
+
+install: $(VENV)/.installed ## Make .venv, from what is pinned.
 
 demo: $(VENV)/.installed ## Announce two sample versions on this machine (ONCE=1: then exit; STORE=firestore).
 	@$(RUN) scripts/local.py --samples $(if $(ONCE),--once) $(OPTIONS)

@@ -15,7 +15,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ ANNOUNCE_THREADS = 80
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
 ARRIVE_SECONDS = 30.0
+WATCH_SECONDS = 0.5
 SAMPLE_AGENT = "eai"
 FIRESTORE = "firestore"
 SAMPLES = (
@@ -94,8 +94,8 @@ def main() -> int:
 def _run(arguments: argparse.Namespace, stack: ExitStack) -> int:
     ports = _ports(arguments)
     environment = _environment(arguments, ports, stack)
-    urls = _start_functions(ports, environment, stack)
-    _start_relay(urls, environment, stack)
+    urls, children = _start_functions(ports, environment, stack)
+    children.append(_start_relay(urls, environment, stack))
     print(f"ready api={urls.api} announce={urls.announce}", flush=True)
     token = next(iter(json.loads(environment["UPLOAD_TOKENS"]).values()), "")
     arrived = _announce_samples(urls, token, quiet=arguments.quiet) if arguments.samples or arguments.once else True
@@ -103,8 +103,7 @@ def _run(arguments: argparse.Namespace, stack: ExitStack) -> int:
         return 0 if arrived else 1
     if not arguments.quiet:
         _explain(urls, token)
-    threading.Event().wait()  # until a signal raises Stop
-    return 0
+    return _watch(children)
 
 
 def _ports(arguments: argparse.Namespace) -> Ports:
@@ -152,7 +151,17 @@ def _check(environment: dict[str, str]) -> None:
     wiring.check()
 
 
-def _start_functions(ports: Ports, environment: dict[str, str], stack: ExitStack) -> Urls:
+def _watch(children: list[subprocess.Popen[bytes]]) -> int:
+    """Wait until a signal raises Stop, or a child ends, which ends the others: whoever supervises starts all anew."""
+    while all(child.poll() is None for child in children):
+        time.sleep(WATCH_SECONDS)
+    print("prompt-herald: one of the programs has ended; the lines above say why.", file=sys.stderr)
+    return 1
+
+
+def _start_functions(
+    ports: Ports, environment: dict[str, str], stack: ExitStack
+) -> tuple[Urls, list[subprocess.Popen[bytes]]]:
     held = {"THREADS": environment.get("THREADS", str(ANNOUNCE_THREADS))}
     children = [
         _start_function(["save_prompt_version"], ports.api, environment, stack),
@@ -163,7 +172,7 @@ def _start_functions(ports: Ports, environment: dict[str, str], stack: ExitStack
     urls = Urls(f"http://{HOST}:{ports.api}", f"http://{HOST}:{ports.announce}")
     for child, url in zip(children, (urls.api, urls.announce), strict=True):
         _wait_until_up(child, f"{url}/health")
-    return urls
+    return urls, children
 
 
 def _start_function(
@@ -207,11 +216,11 @@ def _wait_until_up(child: subprocess.Popen[bytes], url: str) -> None:
     raise StartError(message)
 
 
-def _start_relay(urls: Urls, environment: dict[str, str], stack: ExitStack) -> None:
+def _start_relay(urls: Urls, environment: dict[str, str], stack: ExitStack) -> subprocess.Popen[bytes]:
     """Start the relay, which reconciles too; Firestore's events come by the emulator's own trigger."""
     flags = ["--announce-url", urls.announce, "--grace", "0"]
     flags += ["--reconcile-only"] if environment["STORE_URL"].startswith(f"{FIRESTORE}:") else []
-    _start([str(ROOT / "infra/local/relay.py"), *flags], environment, stack)
+    return _start([str(ROOT / "infra/local/relay.py"), *flags], environment, stack)
 
 
 def _free_port(port: int, flag: str) -> int:

@@ -99,6 +99,15 @@ def test_a_stop_leaves_no_process_behind(tmp_path: Path, number: signal.Signals)
                 assert probe.connect_ex(("127.0.0.1", int(url.rpartition(":")[2]))) != 0
 
 
+def test_when_one_part_ends_all_of_it_ends(tmp_path: Path) -> None:
+    """Whoever supervises it starts it anew, whole."""
+    with DiscordStandIn() as stand_in, running_system(tmp_path / "h.db", stand_in.webhook_url) as system:
+        children = _children(system.process.pid)
+        os.kill(next(pid for pid in children if _is_relay(pid)), signal.SIGKILL)
+        assert system.process.wait(20) == 1
+        assert not [pid for pid in children if _is_alive(pid)]
+
+
 def test_everything_listens_on_loopback_only(system: System) -> None:
     """Nobody else on the network can upload."""
     port = int(system.api.rpartition(":")[2])
@@ -159,6 +168,10 @@ def _children(pid: int) -> list[int]:
     parents = [(int(line.split()[0]), int(line.split()[1])) for line in listed.splitlines()]
     direct = [child for child, parent in parents if parent == pid]
     return direct + [each for child in direct for each in _children(child)]
+
+
+def _is_relay(pid: int) -> bool:
+    return "relay.py" in Path(f"/proc/{pid}/cmdline").read_text()
 
 
 def _is_alive(pid: int) -> bool:
