@@ -30,6 +30,8 @@ _log = logging.getLogger(__name__)
 # After a 401, 403 or 404 nothing is asked for this long: 10,000 such answers in 10 minutes ban the address.
 GONE_PAUSE_SECONDS = 60.0
 _RECORD_RETRY_SECONDS = 0.5
+# An outcome that is lost means a version that is sent again; the claim's lease outlives the deadline by as much.
+_RECORD_GRACE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -275,7 +277,7 @@ class Lane:
                 waiter.turn.notify()
 
     def _record(self, waiters: Sequence[_Waiter], outcome: Outcome) -> bool:
-        """Write outcomes; a store that does not answer is asked again until the last deadline of the batch."""
+        """Write outcomes; a store that does not answer is asked again until after the last deadline of the batch."""
         settlements = [
             Settlement(
                 claim=waiter.parcel.claim,
@@ -284,7 +286,7 @@ class Lane:
             )
             for waiter in waiters
         ]
-        last = max(waiter.deadline for waiter in waiters)
+        last = max(waiter.deadline for waiter in waiters) + _RECORD_GRACE_SECONDS
         while True:
             try:
                 self._ledger.settle(settlements, self._clock.now())
