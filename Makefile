@@ -10,7 +10,7 @@ PORTS := $(if $(API_PORT),--api-port $(API_PORT)) $(if $(ANNOUNCE_PORT),--announ
 STORE ?=
 OPTIONS := $(PORTS) $(if $(STORE),--store $(STORE))
 
-.PHONY: help install demo serve test check bench clean
+.PHONY: help install demo serve test check bench lock clean
 
 help: ## Show what there is.
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -42,6 +42,11 @@ check: $(VENV)/.installed ## Lint, format, types, import rules.
 bench: $(VENV)/.installed ## Measure (ONLY=section: some of it; LONG=1: all of it).
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	@$(RUN) tests/benchmarks/bench.py $(ONLY) $(if $(LONG),--long)
+
+lock: $(VENV)/.installed ## Pin in requirements.txt all that pyproject.toml's dependencies bring along (UPGRADE=1: anew).
+	@$(RUN) -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	UV_CUSTOM_COMPILE_COMMAND='make lock' $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 \
+		$(if $(UPGRADE),--upgrade) pyproject.toml --output-file requirements.txt
 
 clean: ## Remove what was made here.
 	rm -rf $(VENV) .local .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
