@@ -28,6 +28,7 @@ from rich.text import Text
 from _path import ROOT
 from herald import wiring
 from herald.errors import ConfigurationError
+from herald.settings import Settings
 from infra.local.card import render
 from infra.local.emulator import EmulatorError, running
 from infra.local.stand_in import DiscordStandIn
@@ -36,8 +37,11 @@ HOST = "127.0.0.1"
 API_PORT, ANNOUNCE_PORT = 8080, 8081
 # How many events announce holds at once; the local value of Cloud Run's concurrency.
 ANNOUNCE_THREADS = 80
+# The relay brings an event again at no cost. Held for so long at most, each is done before the relay's grace is over.
+MAX_WAIT_SECONDS = 10.0
 START_SECONDS = 30.0
-STOP_SECONDS = 5.0
+STOP_SECONDS = 40.0  # the relay's grace, or gunicorn's (30 s), and then some
+QUIET_STOP_SECONDS = 1.0
 ARRIVE_SECONDS = 30.0
 WATCH_SECONDS = 0.5
 SAMPLE_AGENT = "eai"
@@ -95,7 +99,7 @@ def _run(arguments: argparse.Namespace, stack: ExitStack) -> int:
     ports = _ports(arguments)
     environment = _environment(arguments, ports, stack)
     urls, children = _start_functions(ports, environment, stack)
-    children.append(_start_relay(urls, environment, stack))
+    children.append(_start_relay(urls, environment, stack, has_events=arguments.store == FIRESTORE))
     print(f"ready api={urls.api} announce={urls.announce}", flush=True)
     token = next(iter(json.loads(environment["UPLOAD_TOKENS"]).values()), "")
     arrived = _announce_samples(urls, token, quiet=arguments.quiet) if arguments.samples or arguments.once else True
@@ -129,6 +133,7 @@ def _environment(arguments: argparse.Namespace, ports: Ports, stack: ExitStack) 
         environment |= {"STORE_URL": emulator.store_url, "FIRESTORE_EMULATOR_HOST": emulator.host}
     else:
         environment["STORE_URL"] = _store_url(arguments, environment, stack)
+        environment.setdefault("MAX_WAIT", f"{MAX_WAIT_SECONDS:g}")
     environment["PYTHONUNBUFFERED"] = "1"
     _check(environment)
     return environment
@@ -191,8 +196,16 @@ def _start(program: list[str], environment: dict[str, str], stack: ExitStack) ->
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
-    """End a function and its workers: politely, then not."""
+    """End a program and its workers when they have finished what is on its way; if they cannot, all the same."""
     child.terminate()
+    try:
+        child.wait(QUIET_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        print(f"prompt-herald: finishing what is on its way, for {STOP_SECONDS:g} s at most.", file=sys.stderr)
+        _stop_late(child)
+
+
+def _stop_late(child: subprocess.Popen[bytes]) -> None:
     try:
         child.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
@@ -216,10 +229,12 @@ def _wait_until_up(child: subprocess.Popen[bytes], url: str) -> None:
     raise StartError(message)
 
 
-def _start_relay(urls: Urls, environment: dict[str, str], stack: ExitStack) -> subprocess.Popen[bytes]:
-    """Start the relay, which reconciles too; Firestore's events come by the emulator's own trigger."""
-    flags = ["--announce-url", urls.announce, "--grace", "0"]
-    flags += ["--reconcile-only"] if environment["STORE_URL"].startswith(f"{FIRESTORE}:") else []
+def _start_relay(
+    urls: Urls, environment: dict[str, str], stack: ExitStack, *, has_events: bool
+) -> subprocess.Popen[bytes]:
+    """Start the relay; where the store has events of its own (the emulator), for those that failed."""
+    flags = ["--announce-url", urls.announce]
+    flags += ["--older-than", str(Settings.load().reconcile_after)] if has_events else []
     return _start([str(ROOT / "infra/local/relay.py"), *flags], environment, stack)
 
 

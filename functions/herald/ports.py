@@ -45,7 +45,7 @@ class VersionStore(Protocol):
     """Where versions are kept. Every method raises StoreUnavailable where the store does not answer."""
 
     def save(self, upload: Upload, key: IdempotencyKey | None) -> PromptVersion:
-        """Write the upload under its number (head, record, content, created-event) in one transaction.
+        """Write the upload under its number (head, record, content) in one transaction.
 
         Numbers of an agent are 1, 2, 3, … with no gap and no double. With a `key` seen before, returns
         the version that it made; raises IdempotencyConflict where that had another body.

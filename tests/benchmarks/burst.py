@@ -55,7 +55,7 @@ def measure_with_channel_bucket() -> Iterator[Row]:
 
 
 def _ours(count: int, options: Options, case: str, ratio: float | None = TARGET) -> Iterator[Row]:
-    """Fill an outbox, start the system on it, and wait until the last version has arrived."""
+    """Fill a store, start the system on it, and wait until the last version has arrived."""
     with tempfile.TemporaryDirectory() as folder, DiscordStandIn(options) as stand_in:
         file = Path(folder) / "herald.db"
         store = SQLiteStore(str(file))

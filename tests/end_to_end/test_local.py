@@ -73,7 +73,7 @@ def test_an_upload_neither_waits_for_discord_nor_fails_with_it(tmp_path: Path) -
 
 
 def test_what_was_not_announced_before_a_stop_is_announced_after_the_restart(tmp_path: Path) -> None:
-    """The outbox keeps the event over the end of every process."""
+    """An unannounced version outlives the end of every process."""
     with DiscordStandIn(Options(status=500)) as stand_in:
         with running_system(tmp_path / "h.db", stand_in.webhook_url, MAX_WAIT="0.2") as system:
             url = system.upload()

@@ -12,7 +12,7 @@ EVENT = json.loads((ROOT / "tests/events/local-version-created.json").read_text(
 
 
 def test_a_captured_event_is_read() -> None:
-    """Events that wait in an outbox today are read by the code of tomorrow."""
+    """The relay and the function that reads its event may be of two releases."""
     version = local.decode(EVENT["attributes"], EVENT["data"])
     assert isinstance(version, PromptVersion)
     assert (str(version.key), version.change_type, version.author) == ("eai/42", ChangeType.BOTH, "Ada Lovelace")

@@ -3,66 +3,67 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from herald.errors import StoreUnavailable
-from herald.stores.sqlite import Event
+from herald.model import PromptVersion, VersionKey
+from herald.stores.sqlite import SQLiteStore
 from infra.local import relay
 from infra.local.relay import Relay
+from tests.fakes import make_upload
+
+POLL = 0.005
 
 
-@dataclass
-class Outbox:
-    """Events in memory; each is due at once."""
-
-    events: dict[int, Event]
-    delivered: list[int] = field(default_factory=list)
-    deferred: list[float] = field(default_factory=list)  # for how many seconds
-    failures: int = 0
-
-    def due_events(self, now: datetime, limit: int) -> list[Event]:  # noqa: ARG002
-        if self.failures:
-            self.failures -= 1
-            message = "locked"
-            raise StoreUnavailable(message)
-        return list(self.events.values())[:limit]
-
-    def event_delivered(self, event: Event) -> None:
-        self.events.pop(event.id, None)
-        self.delivered.append(event.id)
-
-    def event_deferred(self, event: Event, until: datetime) -> None:
-        self.events[event.id] = event._replace(attempts=event.attempts + 1)
-        self.deferred.append((until - datetime.now(UTC)).total_seconds())
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SQLiteStore]:
+    """Give an empty store."""
+    sqlite = SQLiteStore(str(tmp_path / "herald.db"))
+    yield sqlite
+    sqlite.close()
 
 
 @dataclass
 class Function:
-    """A function that answers as told, and keeps what it was sent."""
+    """A function that marks as announced what it answers 2xx, and keeps what it was sent."""
 
     url: str
     statuses: list[int]
-    seen: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    marks: bool
+    seen: list[tuple[dict[str, str], PromptVersion, float]] = field(default_factory=list)
+    answered: list[int] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def numbers(self) -> list[int]:
+        """The version numbers it was sent."""
+        return [version.version_number for _, version, _ in self.seen]
 
 
 @contextmanager
-def serving(*statuses: int, held: bool = False) -> Iterator[Function]:
+def serving(store: SQLiteStore, *statuses: int, held: bool = False, marks: bool = True) -> Iterator[Function]:
     """Serve a function whose answers are `statuses`, the last one for ever."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            served.seen.append(({k.lower(): v for k, v in self.headers.items()}, body))
+            version = PromptVersion.model_validate_json(self.rfile.read(int(self.headers["Content-Length"])))
+            served.seen.append(({k.lower(): v for k, v in self.headers.items()}, version, time.monotonic()))
             assert served.gate.wait(10)
-            self.send_response(served.statuses.pop(0) if len(served.statuses) > 1 else served.statuses[0])
+            status = served.statuses.pop(0) if len(served.statuses) > 1 else served.statuses[0]
+            if status < 300 and served.marks:
+                store.mark_announced(version.key)
+            served.answered.append(status)
+            self.send_response(status)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -71,7 +72,7 @@ def serving(*statuses: int, held: bool = False) -> Iterator[Function]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    served = Function(f"http://127.0.0.1:{server.server_port}", list(statuses))
+    served = Function(f"http://127.0.0.1:{server.server_port}", list(statuses), marks)
     if not held:
         served.gate.set()
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -81,22 +82,31 @@ def serving(*statuses: int, held: bool = False) -> Iterator[Function]:
     server.server_close()
 
 
-def events(count: int) -> dict[int, Event]:
-    return {n: Event(n, f"agents/eai/versions/{n:06d}", "{}", datetime.now(UTC), 0) for n in range(1, count + 1)}
+def saved(store: SQLiteStore, count: int = 1) -> list[PromptVersion]:
+    return [store.save(make_upload(created_at=datetime.now(UTC)), None) for _ in range(count)]
+
+
+def is_announced(store: SQLiteStore, count: int) -> bool:
+    announced = [each for each in store.versions("eai", 10_000, None) if each.announced]
+    return len(announced) == count
 
 
 @contextmanager
-def running(outbox: Outbox, url: str, concurrency: int = 10, grace: float = 5.0) -> Iterator[Relay]:
-    subject, stop = Relay(outbox, url, concurrency), threading.Event()
-    thread = threading.Thread(target=subject.run, args=(stop, grace))
+def running(unannounced: relay.Unannounced, url: str, grace: float = 5.0, **options: Any) -> Iterator[list[int]]:
+    """Run a relay; at the end, the list given holds what it returned."""
+    subject, stop = Relay(unannounced, url, poll=POLL, **options), threading.Event()
+    left: list[int] = []
+    thread = threading.Thread(target=lambda: left.append(subject.run(stop, grace)))
     thread.start()
-    yield subject
-    stop.set()
-    thread.join(10)
+    try:
+        yield left
+    finally:
+        stop.set()
+        thread.join(10)
     assert not thread.is_alive()
 
 
-def until(condition: Any) -> None:
+def until(condition: Callable[[], object]) -> None:
     for _ in range(1_000):
         if condition():
             return
@@ -104,58 +114,141 @@ def until(condition: Any) -> None:
     pytest.fail("it never came to that")
 
 
-def test_an_event_is_a_cloudevent_in_binary_mode() -> None:
-    """Type, subject and content type as the announce function expects them."""
-    outbox = Outbox(events(1))
-    with serving(204) as function, running(outbox, function.url):
-        until(lambda: outbox.delivered)
-    headers, body = function.seen[0]
+def test_an_event_is_a_cloudevent_in_binary_mode(store: SQLiteStore) -> None:
+    """Type, subject, content type and data as the announce function expects them."""
+    (version,) = saved(store)
+    with serving(store, 204) as function, running(store.unannounced, function.url):
+        until(lambda: function.answered)
+    headers, data, _ = function.seen[0]
     assert headers["ce-type"] == "prompt-herald.version.created.v1"
-    assert headers["ce-subject"] == "agents/eai/versions/000001"
-    assert (headers["ce-specversion"], headers["content-type"], body) == ("1.0", "application/json", b"{}")
+    assert headers["ce-subject"] == headers["ce-id"] == "agents/eai/versions/000001"
+    assert (headers["ce-specversion"], headers["content-type"], data) == ("1.0", "application/json", version)
 
 
-def test_an_event_is_sent_until_it_is_acknowledged() -> None:
-    """Anything but a 2xx defers it, longer each time."""
-    outbox = Outbox(events(1))
-    with serving(503, 500, 404, 200) as function, running(outbox, function.url):
-        until(lambda: outbox.delivered)
-    assert len(outbox.deferred) == 3
-    assert 0 < outbox.deferred[0] < outbox.deferred[1] < outbox.deferred[2]
+def test_an_event_is_sent_until_it_is_acknowledged_later_each_time(store: SQLiteStore) -> None:
+    """Anything but a 2xx brings it again, and then no more."""
+    saved(store)
+    with serving(store, 503, 500, 404, 200) as function, running(store.unannounced, function.url):
+        until(lambda: is_announced(store, 1))
+        threading.Event().wait(20 * POLL)
+    assert function.answered == [503, 500, 404, 200]
+    times = [at for _, _, at in function.seen]
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    assert relay.BACKOFF_BASE_SECONDS / 2 <= pauses[0] < pauses[2]  # neighbours may touch
 
 
-def test_a_function_that_is_down_and_a_locked_outbox_lose_nothing() -> None:
-    """The relay goes on."""
-    outbox = Outbox(events(2), failures=2)
-    with serving(200) as function:
+def test_a_function_that_is_down_and_a_store_that_does_not_answer_lose_nothing(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The relay goes on; its lines name the version, and what is the matter."""
+    monkeypatch.setattr(relay, "STORE_PAUSE_SECONDS", 0.01)
+    saved(store, 2)
+    failures = ["locked", "locked"]
+
+    def unannounced(*arguments: Any) -> list[PromptVersion]:
+        if failures:
+            raise StoreUnavailable(failures.pop())
+        return store.unannounced(*arguments)
+
+    with serving(store, 200) as function:
         url = function.url
-    with running(outbox, url):
-        until(lambda: len(outbox.deferred) >= 2)
-    assert outbox.delivered == []
-    with serving(200) as function, running(outbox, function.url):
-        until(lambda: len(outbox.delivered) == 2)
+    with running(unannounced, url):
+        until(lambda: "cannot be reached" in caplog.text)
+    assert caplog.text.count("The relay cannot read the store; it tries again") == 2
+    assert {vars(line)["version"] for line in caplog.records if "cannot be reached" in line.message} == {1, 2}
+    with serving(store, 200) as function, running(store.unannounced, function.url):
+        until(lambda: is_announced(store, 2))
 
 
-def test_no_more_than_its_concurrency_is_on_its_way_and_each_once() -> None:
+def test_no_more_than_its_concurrency_is_on_its_way_and_each_once(store: SQLiteStore) -> None:
     """An event that is on its way is not sent beside itself."""
-    outbox = Outbox(events(7))
-    with serving(200, held=True) as function, running(outbox, function.url, concurrency=3):
+    saved(store, 7)
+    with serving(store, 200, held=True) as function, running(store.unannounced, function.url, concurrency=3):
         until(lambda: len(function.seen) == 3)
-        threading.Event().wait(3 * relay.POLL_SECONDS)
-        assert len(function.seen) == 3
+        threading.Event().wait(20 * POLL)
+        assert sorted(function.numbers) == [1, 2, 3]
         function.gate.set()
-        until(lambda: len(outbox.delivered) == 7)
-    assert len(function.seen) == 7
+        until(lambda: is_announced(store, 7))
+    assert sorted(function.numbers) == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_a_stop_waits_for_what_is_on_its_way() -> None:
-    """Within the grace given; what it does not wait for stays in the outbox."""
-    outbox = Outbox(events(1))
-    with serving(200, held=True) as function:
-        with running(outbox, function.url, grace=0.0):
+def test_a_backlog_of_any_size_is_worked_off_each_once(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although only so many are looked at, and kept in mind, at once."""
+    monkeypatch.setattr(relay, "PAGE", 7)
+    monkeypatch.setattr(relay, "MOST_IN_MIND", 20)
+    long_ago = datetime.now(UTC) - timedelta(hours=1)
+    for number in range(60):
+        store.save(make_upload(created_at=long_ago + timedelta(seconds=number)), None)
+    with serving(store, 200) as function, running(store.unannounced, function.url, concurrency=5):
+        until(lambda: is_announced(store, 60))
+    assert sorted(function.numbers) == list(range(1, 61))
+
+
+def test_a_backlog_that_waits_is_not_read_at_every_look(store: SQLiteStore) -> None:
+    """While nothing can be announced, a look finds what is new: Firestore bills each document that it reads."""
+    long_ago = datetime.now(UTC) - timedelta(hours=1)
+    for _ in range(30):
+        store.save(make_upload(created_at=long_ago), None)
+    read: list[list[PromptVersion]] = []
+
+    def unannounced(*arguments: Any) -> list[PromptVersion]:
+        read.append(store.unannounced(*arguments))
+        return read[-1]
+
+    with serving(store, 503) as function, running(unannounced, function.url):
+        until(lambda: len(read) > 20)
+        saved(store)
+        until(lambda: 31 in function.numbers)
+    assert [len(page) for page in read[:20]] == [30] + [0] * 19
+
+
+@pytest.mark.parametrize("minutes", [0, 60])
+def test_a_version_that_comes_late_into_the_past_is_found(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch, minutes: int
+) -> None:
+    """A save that took long, by a clock that is behind; or a version that a person has reopened."""
+    monkeypatch.setattr(relay, "AFRESH_SECONDS", 0.2)
+    saved(store)
+    with serving(store, 200) as function, running(store.unannounced, function.url):
+        until(lambda: is_announced(store, 1))
+        store.save(make_upload(created_at=datetime.now(UTC) - timedelta(minutes=minutes, seconds=1)), None)
+        until(lambda: is_announced(store, 2))
+    assert function.numbers == [1, 2]
+
+
+def test_what_is_acknowledged_but_not_announced_comes_again_only_after_a_while(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event that announce cannot read is no hot loop, and is not forgotten either."""
+    monkeypatch.setattr(relay, "AFRESH_SECONDS", 0.5)
+    saved(store)
+    with serving(store, 204, marks=False) as function, running(store.unannounced, function.url):
+        until(lambda: len(function.seen) == 2)
+    first, second = (at for _, _, at in function.seen)
+    assert second - first >= 0.5
+
+
+def test_where_the_store_has_events_of_its_own_the_young_are_left_to_them(store: SQLiteStore) -> None:
+    """The relay brings what they have not announced by then."""
+    store.save(make_upload(created_at=datetime.now(UTC) - timedelta(seconds=30)), None)
+    saved(store)
+    with serving(store, 200) as function, running(store.unannounced, function.url, older_than=20.0):
+        until(lambda: function.answered)
+        threading.Event().wait(20 * POLL)
+    assert function.numbers == [1]
+    assert store.version(VersionKey("eai", 2)) in store.unannounced(datetime.now(UTC), 9, None)
+
+
+def test_a_stop_waits_for_what_is_on_its_way_and_tells_what_it_leaves(store: SQLiteStore) -> None:
+    """Within the grace given; the rest is found at the next start."""
+    saved(store)
+    with serving(store, 200, held=True) as function:
+        with running(store.unannounced, function.url, grace=0.0) as left:
             until(lambda: function.seen)
-        assert outbox.delivered == []
-        with running(outbox, function.url, grace=5.0):
+        assert left == [1]
+        assert function.answered == []
+        with running(store.unannounced, function.url, grace=5.0) as left:
             until(lambda: len(function.seen) == 2)
-            function.gate.set()
-        assert 1 in outbox.delivered
+            threading.Timer(0.2, function.gate.set).start()
+        assert left == [0]
+        assert function.answered

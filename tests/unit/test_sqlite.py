@@ -1,4 +1,4 @@
-"""What is particular to the embedded store: its files, its outbox, its failures."""
+"""What is particular to the embedded store: its files and its failures."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 
 from herald.errors import StoreUnavailable
-from herald.events import local
-from herald.model import PromptVersion
 from herald.stores.sqlite import SQLiteStore
 from tests.fakes import NOW, in_threads, make_upload
 
@@ -22,25 +20,6 @@ def store(tmp_path: Path) -> Iterator[SQLiteStore]:
     sqlite = SQLiteStore(str(tmp_path / "herald.db"))
     yield sqlite
     sqlite.close()
-
-
-def test_a_saved_version_has_its_event_in_the_outbox(store: SQLiteStore) -> None:
-    """Announce can read it, and it is gone when acknowledged."""
-    saved = store.save(make_upload(), None)
-    (event,) = store.due_events(NOW, 10)
-    assert local.decode({"subject": event.subject}, PromptVersion.model_validate_json(event.data).model_dump()) == saved
-    store.event_delivered(event)
-    assert store.due_events(NOW, 10) == []
-
-
-def test_a_deferred_event_comes_due_again_in_another_process(store: SQLiteStore, tmp_path: Path) -> None:
-    """The outbox outlives whoever reads it."""
-    store.save(make_upload(), None)
-    store.event_deferred(store.due_events(NOW, 1)[0], NOW + timedelta(seconds=9))
-    later = SQLiteStore(str(tmp_path / "herald.db"))
-    assert later.due_events(NOW + timedelta(seconds=8), 1) == []
-    assert later.due_events(NOW + timedelta(seconds=9), 1)[0].attempts == 1
-    later.close()
 
 
 def test_two_processes_share_the_file(tmp_path: Path) -> None:
@@ -63,7 +42,7 @@ def test_a_full_disk_leaves_nothing_half_made(store: SQLiteStore) -> None:
         store.save(make_upload(prompt="x" * 200_000), None)
     store._connection.execute("PRAGMA max_page_count = 100000")
     assert [head.latest_version for head in store.agents()] == [1]
-    assert len(store.due_events(NOW, 10)) == 1
+    assert len(store.unannounced(NOW, 10, None)) == 1
     assert store.save(make_upload(), None).version_number == 2
 
 
@@ -104,8 +83,9 @@ def test_reads_use_an_index_whatever_the_number_of_versions(store: SQLiteStore) 
     assert store._connection
     statements: list[str] = []
     store._connection.set_trace_callback(statements.append)
-    store.claim(store.save(make_upload(), None).key, "discord", NOW, timedelta(minutes=5))
-    store.due_events(NOW, 10)
+    version = store.save(make_upload(), None)
+    store.claim(version.key, "discord", NOW, timedelta(minutes=5))
+    store.unannounced(NOW, 10, version)
     store._connection.set_trace_callback(None)
     plans = [
         row["detail"]

@@ -3,8 +3,6 @@
 One connection a process, opened at first use (so after gunicorn's fork) and guarded by a lock: statements take
 microseconds, and writers would queue for SQLite's one write lock anyway. Other processes share the file through
 WAL. `synchronous=FULL`: what was answered 201 survives a power cut.
-
-Saving a version writes an `events` row in the same transaction: the outbox that the relay empties.
 """
 
 from __future__ import annotations
@@ -16,8 +14,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from datetime import datetime, timedelta
+from typing import Any
 
 from herald.errors import IdempotencyConflict, StoreUnavailable
 from herald.model import (
@@ -38,7 +36,7 @@ from herald.model import (
 _BUSY_SECONDS = 5.0
 _BUSY_POLL_SECONDS = 0.01
 
-# Times are seconds since the epoch. An event row is due while `due_at` is in the past.
+# Times are seconds since the epoch.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS agents (
     agent_type TEXT PRIMARY KEY, latest_version INTEGER NOT NULL,
@@ -58,25 +56,11 @@ CREATE TABLE IF NOT EXISTS idempotency_keys (
     id TEXT PRIMARY KEY, body_sha256 TEXT NOT NULL, agent_type TEXT NOT NULL, number INTEGER NOT NULL,
     expires_at REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS idempotency_keys_by_expiry ON idempotency_keys (expires_at);
-CREATE TABLE IF NOT EXISTS events (
-    id INTEGER PRIMARY KEY, subject TEXT NOT NULL, data TEXT NOT NULL, created_at REAL NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0, due_at REAL NOT NULL);
-CREATE INDEX IF NOT EXISTS events_by_due ON events (due_at);
 """
 
 
-class Event(NamedTuple):
-    """One row of the outbox: a created-event that is not yet acknowledged. `data` is the record's JSON."""
-
-    id: int
-    subject: str
-    data: str
-    created_at: datetime
-    attempts: int
-
-
 class SQLiteStore:
-    """Implements VersionStore and Ledger, and the outbox for the relay."""
+    """Implements VersionStore and Ledger."""
 
     def __init__(self, path: str) -> None:
         """Name the file; nothing is opened before the first use."""
@@ -218,32 +202,6 @@ class SQLiteStore:
                 db.execute("UPDATE versions SET announced = 0 WHERE agent_type = ? AND number = ?", key)
         return sorted(row["channel"] for row in rows)
 
-    # Outbox
-
-    def due_events(self, now: datetime, limit: int) -> list[Event]:
-        """Return up to `limit` events to send now, longest due first."""
-        rows = self._read(
-            "SELECT * FROM events WHERE due_at <= ? ORDER BY due_at, id LIMIT ?", (now.timestamp(), limit)
-        )
-        return [
-            Event(
-                row["id"], row["subject"], row["data"], datetime.fromtimestamp(row["created_at"], UTC), row["attempts"]
-            )
-            for row in rows
-        ]
-
-    def event_delivered(self, event: Event) -> None:
-        """Forget an event that was acknowledged."""
-        with self._transaction() as db:
-            db.execute("DELETE FROM events WHERE id = ?", (event.id,))
-
-    def event_deferred(self, event: Event, until: datetime) -> None:
-        """Keep an event that was not acknowledged, and make it due again at `until`."""
-        with self._transaction() as db:
-            db.execute(
-                "UPDATE events SET attempts = attempts + 1, due_at = ? WHERE id = ?", (until.timestamp(), event.id)
-            )
-
     def close(self) -> None:
         """Close the file; the next use opens it again."""
         with self._lock:
@@ -275,10 +233,6 @@ class SQLiteStore:
             (*version.key, record, at),
         )
         db.execute("INSERT INTO contents VALUES (?, ?, ?, ?)", (*version.key, content.prompt_content, content.config))
-        db.execute(
-            "INSERT INTO events (subject, data, created_at, due_at) VALUES (?, ?, ?, ?)",
-            (version.key.path, record, at, at),
-        )
 
     def _read(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
         with self._lock, _translated():
