@@ -3,8 +3,8 @@
     scripts/redeliver.py --failed --since 2h --dry-run
     scripts/redeliver.py --version eai/42 --now
 
-Reopens final deliveries in the store that the environment names (STORE_URL); the next reconcile announces them, or
-one that --now runs at once, with this environment's webhook.
+Reopens final deliveries in the store that the environment names (STORE_URL). The next reconcile announces them, or
+the relay; with --now it is done at once, from here, with this environment's webhook.
 """
 
 from __future__ import annotations
@@ -15,9 +15,6 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from rich.console import Console
-from rich.progress import track
-
 import _path  # noqa: F401  it makes herald importable
 from herald import wiring
 from herald.errors import HeraldError
@@ -26,8 +23,6 @@ from herald.model import Delivery, Position, Status, VersionKey
 PAGE = 200
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _REOPENABLE = (Status.FAILED, Status.SUPPRESSED)
-
-out, err = Console(highlight=False), Console(stderr=True)
 
 
 def main() -> int:
@@ -45,7 +40,8 @@ def main() -> int:
             print(f"{len(chosen)} would be reopened; nothing was changed.")
             return 0
         reopened = _reopen(chosen)
-        print(f"{reopened} reopened{'.' if arguments.now else '; the next reconcile announces them.'}")
+        then = " and announced now …" if arguments.now else "; the next reconcile, or the relay, announces them."
+        print(f"{reopened} reopened{then}", flush=True)
         return _announce() if arguments.now else 0
     except HeraldError as error:
         print(f"redeliver: {error}", file=sys.stderr)
@@ -68,13 +64,11 @@ def _chosen(arguments: argparse.Namespace) -> Iterator[Delivery]:
 def _reopen(chosen: list[Delivery]) -> int:
     """Reopen each; one that somebody else has reopened meanwhile does not count."""
     now = datetime.now(UTC)
-    steps = track(chosen, "Reopening", console=err, transient=True)
-    return sum(len(wiring.store().reopen(_key(each), each.channel, now)) for each in steps)
+    return sum(len(wiring.store().reopen(_key(each), each.channel, now)) for each in chosen)
 
 
 def _announce() -> int:
-    with err.status("Announcing"):
-        summary = wiring.reconciler().run(after=0)
+    summary = wiring.reconciler().run(after=0)
     print(f"Sent {summary.sent}, suppressed {summary.suppressed}, failed {summary.failed}, left {summary.left}.")
     return 0 if summary.sent and not summary.failed and not summary.left else 1
 

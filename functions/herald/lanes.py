@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 GONE_PAUSE_SECONDS = 60.0
 _RECORD_RETRY_SECONDS = 0.5
 # An outcome that is lost means a version that is sent again; the claim's lease outlives the deadline by as much.
-_RECORD_GRACE_SECONDS = 5.0
+RECORD_GRACE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -286,7 +286,7 @@ class Lane:
             )
             for waiter in waiters
         ]
-        last = max(waiter.deadline for waiter in waiters) + _RECORD_GRACE_SECONDS
+        last = max(waiter.deadline for waiter in waiters) + RECORD_GRACE_SECONDS
         while True:
             try:
                 self._ledger.settle(settlements, self._clock.now())

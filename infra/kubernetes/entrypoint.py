@@ -20,7 +20,7 @@ DEFAULT_PORT = "8080"
 REQUIRED = {
     "api": ("UPLOAD_TOKENS",),
     "announce": ("DISCORD_WEBHOOK_URL", "ENVIRONMENT"),
-    "relay": ("DISCORD_WEBHOOK_URL", "ENVIRONMENT"),  # it reconciles
+    "relay": (),
 }
 
 
@@ -36,7 +36,7 @@ def main() -> int:
     try:
         command = _command(role)
         _require(role)
-        _hold_the_store(os.environ.get("STORE_URL", ""))
+        _hold_the_store(os.environ["STORE_URL"])
     except RefusedError as error:
         print(f"prompt-herald: {error}", file=sys.stderr)
         return 2
@@ -60,6 +60,9 @@ def _command(role: str) -> list[str]:
 
 
 def _require(role: str) -> None:
+    if not os.environ.get("STORE_URL"):
+        message = "STORE_URL is missing: set it under configMapGenerator of the overlay, and apply that again."
+        raise RefusedError(message)
     missing = [name for name in REQUIRED[role] if not os.environ.get(name)]
     if missing:
         keys = ", ".join(missing)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +22,9 @@ import requests
 from herald.settings import Settings
 from infra.local.stand_in import DiscordStandIn, Options
 from tests.conftest import ROOT
+from tests.kubernetes import OVERLAYS, Image, Manifest, render
 
+OLDEST_KUBECTL_MINOR = 27  # as docs/KUBERNETES_DISCORD_SETUP.md says
 TOKEN = "fake-ada-token"
 FINAL = {"sent", "failed", "suppressed"}
 
@@ -114,3 +118,34 @@ def system(shared_stand_in: DiscordStandIn, tmp_path_factory: pytest.TempPathFac
     """Give a system that many tests share; each uses agents of its own."""
     with running_system(tmp_path_factory.mktemp("system") / "herald.db", shared_stand_in.webhook_url) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def kubectl() -> str:
+    """Give kubectl; where there is none, skip on a person's machine, and fail in CI."""
+    found = shutil.which("kubectl")
+    if found is None or _minor(found) < OLDEST_KUBECTL_MINOR:
+        message = (
+            f"there is no kubectl 1.{OLDEST_KUBECTL_MINOR} or newer (Debian 13: apt-get install kubernetes-client)"
+        )
+        assert os.environ.get("CI") != "true", message
+        pytest.skip(message)
+    return found
+
+
+def _minor(kubectl: str) -> int:
+    command = [kubectl, "version", "--client", "--output=json"]
+    told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return int(told["clientVersion"]["minor"].rstrip("+"))
+
+
+@pytest.fixture(scope="session")
+def rendered(kubectl: str) -> dict[str, list[Manifest]]:
+    """Give every overlay's manifests."""
+    return {overlay: render(kubectl, overlay) for overlay in OVERLAYS}
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """Give what the Dockerfile puts together, laid out in a folder."""
+    return Image.build(tmp_path_factory.mktemp("image"))
