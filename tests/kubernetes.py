@@ -52,17 +52,15 @@ class Image:
 
     def command(self, role: str) -> list[str]:
         entry = json.loads(re.findall(r"^ENTRYPOINT (.+)$", DOCKERFILE, re.MULTILINE)[0])
-        return [str(Path(sys.executable).parent / entry[0]), *(self._here(part) for part in entry[1:]), role]
+        return [str(Path(sys.executable).parent / entry[0]), *(f"{self.root}{part}" for part in entry[1:]), role]
 
     @property
     def environment(self) -> dict[str, str]:
         """Its ENV, and what every container has; nothing of this machine's."""
         (block,) = re.findall(r"^ENV ((?:.*\\\n)*.*)$", DOCKERFILE.rpartition("\nFROM ")[2], re.MULTILINE)
         named = dict(each.split("=", 1) for each in shlex.split(block.replace("\\\n", " ")))
-        return named | {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": "/nonexistent"}
-
-    def _here(self, path: str) -> str:
-        return path.replace("/app", f"{self.root}/app")
+        named["XDG_RUNTIME_DIR"] = f"{self.root}{named['XDG_RUNTIME_DIR']}"
+        return named | {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": "/proc/there-is-none"}
 
     @classmethod
     def build(cls, root: Path) -> Image:
@@ -76,18 +74,22 @@ class Image:
                     shutil.copytree(ROOT / source, to, ignore=shutil.ignore_patterns("__pycache__"))
                 else:
                     shutil.copy(ROOT / source, to)
+        (root / "tmp").mkdir()
         return cls(root)
 
 
 @contextmanager
-def pods(image: Image, environments: dict[str, dict[str, str]]) -> Iterator[dict[str, subprocess.Popen[str]]]:
-    """Run the image's entry once for each container, as its arguments and environment say."""
-    running = {
-        role: subprocess.Popen(
-            image.command(role), env=environment, cwd=image.root / "app", text=True, start_new_session=True
-        )
-        for role, environment in environments.items()
-    }
+def pods(
+    image: Image, environments: dict[str, dict[str, str]], log: Path
+) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """Run the image's entry once for each container, as its arguments and environment say; all log to one file."""
+    with log.open("ab") as lines:
+        running = {
+            role: subprocess.Popen(
+                image.command(role), env=environment, cwd=image.root / "app", stderr=lines, start_new_session=True
+            )
+            for role, environment in environments.items()
+        }
     try:
         yield running
     finally:

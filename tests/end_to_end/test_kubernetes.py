@@ -69,7 +69,7 @@ def test_from_an_upload_to_the_channel_and_a_stop_that_loses_nothing(
         environments = deployed(image, rendered[name], tmp_path, secret(stand_in.webhook_url), **variables)
         assert environments.keys() == ROLES
         api = f"http://127.0.0.1:{environments['api']['PORT']}"
-        with pods(image, environments) as processes:
+        with pods(image, environments, tmp_path / "log") as processes:
             until_healthy(environments)
             first = upload(api, "first")
             assert first
@@ -81,11 +81,12 @@ def test_from_an_upload_to_the_channel_and_a_stop_that_loses_nothing(
                     process.send_signal(signal.SIGTERM)
                 accepted = {path for path in (each.result() for each in saved) if path}
             assert [process.wait(40) for process in processes.values()] == [0, 0, 0]
-        with pods(image, environments):
+        with pods(image, environments, tmp_path / "log"):
             until_healthy(environments)
             assert stand_in.wait_for(lambda messages: accepted <= set(_announced(messages)), 40)
         announced = _announced(stand_in.messages)
         assert len(announced) == len(set(announced))
+    assert "ERROR" not in (tmp_path / "log").read_text()
 
 
 def _announced(messages: list[dict[str, Any]]) -> list[str]:
@@ -145,7 +146,7 @@ def test_the_containers_of_one_pod_share_the_file(
     """The lock lasts as long as any of them."""
     keys = secret("http://127.0.0.1:1/api/webhooks/1/fake-token")
     environments = deployed(image, rendered["single-node"], tmp_path, keys)
-    with pods(image, environments) as processes:
+    with pods(image, environments, tmp_path / "log") as processes:
         until_healthy(environments)
         os.killpg(processes["api"].pid, signal.SIGKILL)
         with (tmp_path / "herald.db.lock").open() as other, pytest.raises(BlockingIOError):
