@@ -85,14 +85,14 @@ def running_system(
     url = store if isinstance(store, str) else f"sqlite:///{store}"
     command = [sys.executable, str(ROOT / "scripts/local.py"), "--quiet", "--api-port", "0", "--announce-port", "0"]
     ours = {"UPLOAD_TOKENS": f'{{"ada": "{TOKEN}"}}', "DISCORD_WEBHOOK_URL": webhook, "ENVIRONMENT": "production"}
-    environment = clean_environment(**(ours | variables))
-    process = subprocess.Popen(
-        [*command, "--store", url],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        text=True,
-    )
+    with started([*command, "--store", url], clean_environment(**(ours | variables)), stderr) as system:
+        yield system
+
+
+@contextmanager
+def started(command: list[str], environment: dict[str, str], stderr: IO[str] | None = None) -> Iterator[System]:
+    """Run a command that starts the system, and stop it."""
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
     try:
         assert process.stdout
         ready = re.fullmatch(r"ready api=(\S+) announce=(\S+)\n", process.stdout.readline())
@@ -101,7 +101,7 @@ def running_system(
     finally:
         if process.poll() is None:
             process.terminate()
-        process.wait(20)
+        process.wait(60)
         if process.stdout:
             process.stdout.close()
 
