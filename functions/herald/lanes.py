@@ -66,6 +66,10 @@ class Muted:
         return outcome
 
 
+_Trouble = tuple[Reason, str | None]
+_NO_TROUBLE: _Trouble = (Reason.DEADLINE, None)
+
+
 @dataclass(eq=False)
 class _Waiter:
     """A request thread and its version."""
@@ -75,14 +79,13 @@ class _Waiter:
     turn: Condition
     group: int  # the most versions a message with this one may hold; shrinks while a rejected one is looked for
     attempts: int = 0
-    trouble: tuple[Reason, str | None] = (Reason.DEADLINE, None)
+    trouble: _Trouble | None = None  # the last that this version's own message has met
     queued: bool = True
     outcome: Outcome | None = None
 
-    def release(self, reason: Reason | None = None, detail: str | None = None) -> None:
-        """End without a final outcome; the reason is the last trouble met, unless one is given."""
-        met, told = (reason, detail) if reason else self.trouble
-        self.finish(Outcome(status=Status.RELEASED, reason=met, detail=told, attempts=self.attempts))
+    def release(self, reason: Reason, detail: str | None) -> None:
+        """End without a final outcome."""
+        self.finish(Outcome(status=Status.RELEASED, reason=reason, detail=detail, attempts=self.attempts))
 
     def finish(self, outcome: Outcome) -> None:
         """Wake the thread with its outcome."""
@@ -121,6 +124,7 @@ class Lane:
         self._backoff = backoff or Backoff()
         self._hold = Hold()
         self._gone_until = float("-inf")
+        self._trouble = _NO_TROUBLE  # why the destination is let be: the last message's, until one is accepted
         self._lock = Lock()
         self._queue: deque[_Waiter] = deque()
         self._leader: _Waiter | None = None
@@ -172,7 +176,7 @@ class Lane:
                     )
                 elif waiter.queued and max(now, self._ready_at()) >= waiter.deadline:
                     self._withdraw(waiter)
-                    waiter.release()
+                    waiter.release(*(waiter.trouble or self._trouble))
                 elif self._leader is not waiter:
                     self._clock.wait(waiter.turn, waiter.deadline - now if waiter.queued else None)
                 elif (pause := self._ready_at() - now) > 0:
@@ -225,14 +229,16 @@ class Lane:
     def _follow(self, batch: _Batch, verdict: Verdict) -> None:
         """Do what the verdict asks for."""
         now = self._clock.monotonic()
+        trouble = (verdict.reason or Reason.SERVER_ERROR, verdict.detail)
         if verdict.pause is not None:
             (self._everywhere if verdict.everywhere else self._hold).extend(now + verdict.pause)
         match verdict.ruling:
             case Ruling.ACCEPTED:
                 self._backoff.reset()
+                self._trouble = _NO_TROUBLE
                 self._finish(batch, Outcome(status=Status.SENT, message_id=verdict.message_id))
             case Ruling.REJECTED if len(batch.waiters) > 1:
-                self._requeue(batch, verdict, group=(len(batch.waiters) + 1) // 2)
+                self._requeue(batch, trouble, group=(len(batch.waiters) + 1) // 2)
             case Ruling.REJECTED:
                 self._finish(batch, Outcome(status=Status.FAILED, reason=verdict.reason, detail=verdict.detail))
             case Ruling.GONE:
@@ -244,11 +250,12 @@ class Lane:
                     "Discord thread is gone; the channel itself is used from now on", extra={"detail": verdict.detail}
                 )
                 self._channel = self._channel.fallback()
-                self._requeue(batch, verdict)
+                self._requeue(batch, trouble)
             case Ruling.RETRY:
+                self._trouble = trouble
                 if verdict.pause is None:
                     self._hold.extend(now + self._backoff.next())
-                self._requeue(batch, verdict)
+                self._requeue(batch, trouble)
 
     def _finish(self, batch: _Batch, outcome: Outcome) -> None:
         """Record the outcome of a whole message in one store call, then wake its threads."""
@@ -260,13 +267,13 @@ class Lane:
                 else:
                     waiter.release(Reason.STORE_UNAVAILABLE, f"{outcome.status}, but that could not be recorded")
 
-    def _requeue(self, batch: _Batch, verdict: Verdict, group: int | None = None) -> None:
+    def _requeue(self, batch: _Batch, trouble: _Trouble, group: int | None = None) -> None:
         """Put a message's versions back at the head of the queue, in their order, and let the hopeless go."""
         with self._lock:
             for waiter in reversed(batch.waiters):
                 waiter.queued = True
                 waiter.group = group or waiter.group
-                waiter.trouble = (verdict.reason or Reason.SERVER_ERROR, verdict.detail)
+                waiter.trouble = trouble
                 self._queue.appendleft(waiter)
         self._wake_all()
 

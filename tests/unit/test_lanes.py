@@ -167,6 +167,17 @@ def test_transient_trouble_is_retried_with_growing_pauses(clock: FakeClock, trou
     assert ledger.statuses == {1: [Status.RELEASED]}
 
 
+def test_who_cannot_wait_for_the_pause_after_a_failure_is_told_of_the_failure(clock: FakeClock) -> None:
+    """An operator reads that Discord cannot be reached, not that a burst is being worked off."""
+    subject = lane(FakeCourier(Undelivered(Reason.UNREACHABLE, "refused"), OK), clock=clock)
+    subject.submit(parcel(1), clock.seconds + 0.1)
+    outcome = subject.submit(parcel(2), clock.seconds + 0.1)
+    assert (outcome.status, outcome.reason, outcome.attempts) == (Status.RELEASED, Reason.UNREACHABLE, 0)
+    assert subject.submit(parcel(3), clock.seconds + 240).status is Status.SENT
+    subject._hold.extend(clock.seconds + 5)
+    assert subject.submit(parcel(4), clock.seconds + 1).reason is Reason.DEADLINE
+
+
 def test_a_rejected_version_does_not_take_others_with_it() -> None:
     """The batch is split until the bad one stands alone; it fails with Discord's own words."""
 
