@@ -44,6 +44,7 @@ STOP_SECONDS = 40.0  # the relay's grace, or gunicorn's (30 s), and then some
 QUIET_STOP_SECONDS = 1.0
 ARRIVE_SECONDS = 30.0
 WATCH_SECONDS = 0.5
+NO_STAND_IN_FOR = ("DISCORD_WEBHOOK_URL", "ENVIRONMENT", "UPLOAD_TOKENS")
 SAMPLE_AGENT = "eai"
 FIRESTORE = "firestore"
 SAMPLES = (
@@ -122,6 +123,10 @@ def _ports(arguments: argparse.Namespace) -> Ports:
 def _environment(arguments: argparse.Namespace, ports: Ports, stack: ExitStack) -> dict[str, str]:
     """Return the functions' environment: this process's own, and defaults for what it leaves open."""
     environment = dict(os.environ)
+    missing = [name for name in NO_STAND_IN_FOR if not environment.get(name)]
+    if arguments.no_stand_in and missing:
+        message = f"{', '.join(missing)} is missing: set it, as docs/RUN_ON_ONE_MACHINE.md shows, and start again."
+        raise StartError(message)
     if not environment.get("DISCORD_WEBHOOK_URL"):
         stand_in = stack.enter_context(DiscordStandIn(on_message=None if arguments.quiet else _show))
         environment["DISCORD_WEBHOOK_URL"] = stand_in.webhook_url
@@ -316,6 +321,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--store", help="sqlite:///PATH, or firestore: its emulator (default: STORE_URL, or .local/…)")
     parser.add_argument("--samples", action="store_true", help="upload two versions of the sample prompt first")
     parser.add_argument("--once", action="store_true", help="upload the samples, and exit: 0 when both were announced")
+    parser.add_argument(
+        "--no-stand-in", action="store_true", help=f"refuse to start without {', '.join(NO_STAND_IN_FOR)}"
+    )
     parser.add_argument("--quiet", action="store_true", help="print the ready line, and nothing else")
     return parser.parse_args()
 

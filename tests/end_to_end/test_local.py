@@ -125,6 +125,8 @@ def test_everything_listens_on_loopback_only(system: System) -> None:
         ({"DISCORD_WEBHOOK_URL": "https://example.com/x"}, [], "DISCORD_WEBHOOK_URL"),
         ({}, ["--store", "postgres://x"], "STORE_URL"),
         ({}, ["--api-port", "PORT"], "port"),
+        ({}, ["--no-stand-in"], "DISCORD_WEBHOOK_URL, ENVIRONMENT, UPLOAD_TOKENS is missing"),
+        ({"DISCORD_WEBHOOK_URL": "", "ENVIRONMENT": "production"}, ["--no-stand-in"], "DISCORD_WEBHOOK_URL, UPLOAD_"),
     ],
 )
 def test_what_cannot_work_is_said_in_one_sentence(

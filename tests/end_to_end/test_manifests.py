@@ -166,6 +166,11 @@ def test_every_command_of_the_guide_is_one_that_kubectl_knows(kubectl: str, imag
 
 def _commands(guide: str) -> list[str]:
     """Return the kubectl commands of a guide's shell blocks, each in one line."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
-    lines = [re.sub(r" +", " ", line) for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [line for line in lines if line.startswith("kubectl ")]
+    found, left = [], ""
+    for block in re.findall(r"^```sh\n(.*?)^```", guide, re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            left += re.sub(r" +", " ", line)
+            if left.count("'") % 2 == 0:  # what is quoted may go on in the next line
+                found.append(left)
+                left = ""
+    return [command for command in found if command.startswith("kubectl ")]
