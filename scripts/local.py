@@ -35,8 +35,8 @@ from infra.local.stand_in import DiscordStandIn
 
 HOST = "127.0.0.1"
 API_PORT, ANNOUNCE_PORT = 8080, 8081
-# How many events announce holds at once; the local value of Cloud Run's concurrency.
-ANNOUNCE_THREADS = 80
+# How many events announce holds at once: more than the relay brings.
+ANNOUNCE_THREADS = 88
 # The relay brings an event again at no cost. Held for so long at most, each is done before the relay's grace is over.
 MAX_WAIT_SECONDS = 10.0
 START_SECONDS = 30.0
@@ -138,7 +138,7 @@ def _environment(arguments: argparse.Namespace, ports: Ports, stack: ExitStack) 
         environment |= {"STORE_URL": emulator.store_url, "FIRESTORE_EMULATOR_HOST": emulator.host}
     else:
         environment["STORE_URL"] = _store_url(arguments, environment, stack)
-        environment.setdefault("MAX_WAIT", f"{MAX_WAIT_SECONDS:g}")
+        environment["MAX_WAIT"] = environment.get("MAX_WAIT") or f"{MAX_WAIT_SECONDS:g}"
     environment["PYTHONUNBUFFERED"] = "1"
     _check(environment)
     return environment
@@ -190,7 +190,10 @@ def _start_function(
 ) -> subprocess.Popen[bytes]:
     """Start one function under functions-framework."""
     source = ["--source", str(ROOT / "functions/main.py"), "--target", *target]
-    return _start(["-m", "functions_framework", *source, "--host", HOST, "--port", str(port)], environment, stack)
+    # gunicorn makes its control socket there: each function its own.
+    runtime = {"XDG_RUNTIME_DIR": stack.enter_context(tempfile.TemporaryDirectory(prefix="prompt-herald-"))}
+    command = ["-m", "functions_framework", *source, "--host", HOST, "--port", str(port)]
+    return _start(command, environment | runtime, stack)
 
 
 def _start(program: list[str], environment: dict[str, str], stack: ExitStack) -> subprocess.Popen[bytes]:
@@ -202,6 +205,7 @@ def _start(program: list[str], environment: dict[str, str], stack: ExitStack) ->
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
     """End a program and its workers when they have finished what is on its way; if they cannot, all the same."""
+    _ignore_signals()  # one is enough, and none is needed any more: the way out must not be cut short
     child.terminate()
     try:
         child.wait(QUIET_STOP_SECONDS)
@@ -240,7 +244,7 @@ def _start_relay(
     """Start the relay; where the store has events of its own (the emulator), for those that failed."""
     flags = ["--announce-url", urls.announce]
     flags += ["--older-than", str(Settings.load().reconcile_after)] if has_events else []
-    return _start([str(ROOT / "infra/local/relay.py"), *flags], environment, stack)
+    return _start([str(ROOT / "scripts/relay.py"), *flags], environment, stack)
 
 
 def _free_port(port: int, flag: str) -> int:
@@ -307,9 +311,13 @@ def _explain(urls: Urls, token: str) -> None:
 
 
 def _raise_stop(_number: int, _frame: FrameType | None) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # one is enough; the way out must not be cut short
+    _ignore_signals()
     raise Stop
+
+
+def _ignore_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _arguments() -> argparse.Namespace:

@@ -59,8 +59,8 @@ class Image:
         """Its ENV, and what every container has; nothing of this machine's."""
         (block,) = re.findall(r"^ENV ((?:.*\\\n)*.*)$", DOCKERFILE.rpartition("\nFROM ")[2], re.MULTILINE)
         named = dict(each.split("=", 1) for each in shlex.split(block.replace("\\\n", " ")))
-        named["XDG_RUNTIME_DIR"] = f"{self.root}{named['XDG_RUNTIME_DIR']}"
-        return named | {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": "/proc/there-is-none"}
+        named["PATH"] = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+        return named | {"HOME": "/proc/there-is-none", "TMPDIR": str(self.root / "tmp")}
 
     @classmethod
     def build(cls, root: Path) -> Image:

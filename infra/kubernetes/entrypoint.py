@@ -10,6 +10,7 @@ import fcntl
 import os
 import socket
 import sys
+import tempfile
 import urllib.request
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def main() -> int:
         command = _command(role)
         _require(role)
         _hold_the_store(os.environ["STORE_URL"])
+        os.environ["XDG_RUNTIME_DIR"] = _runtime_folder()
     except RefusedError as error:
         print(f"prompt-herald: {error}", file=sys.stderr)
         return 2
@@ -54,7 +56,7 @@ def _command(role: str) -> list[str]:
             return [*functions, "announce_version", "--signature-type", "cloudevent"]
         case "relay":
             announce = os.environ.get("ANNOUNCE_URL", "http://127.0.0.1:8081")
-            return [str(APP / "infra/local/relay.py"), "--announce-url", announce, "--health-port", port]
+            return [str(APP / "scripts/relay.py"), "--announce-url", announce, "--health-port", port]
     message = f"there is no role {role!r}; give one argument: api, announce or relay."
     raise RefusedError(message)
 
@@ -71,6 +73,15 @@ def _require(role: str) -> None:
             "then `kubectl rollout restart` this deployment."
         )
         raise RefusedError(message)
+
+
+def _runtime_folder() -> str:
+    """Make a folder for gunicorn's control socket, of one container only: in a pod, they share /tmp."""
+    try:
+        return tempfile.mkdtemp(prefix="prompt-herald-")
+    except OSError as error:
+        message = "there is no folder for temporary files that can be written to: mount an emptyDir at /tmp."
+        raise RefusedError(message) from error
 
 
 def _hold_the_store(url: str) -> None:
@@ -121,7 +132,8 @@ def _share(held: int, path: str) -> None:
 def _health() -> int:
     port = os.environ.get("PORT", DEFAULT_PORT)
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=4):
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(f"http://127.0.0.1:{port}/health", timeout=4):
             return 0
     except OSError as error:
         print(f"prompt-herald: not healthy: {error}", file=sys.stderr)

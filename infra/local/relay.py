@@ -1,55 +1,46 @@
-"""The relay: brings unannounced versions to the announce function, where there is no Eventarc. A class, and a program.
+"""The relay: brings unannounced versions to the announce function, where there is no Eventarc.
 
 It looks at which versions are unannounced, and POSTs the created-event of each until that is acknowledged. So it is
 reconcile too, run all the time: it keeps nothing that a restart could lose, and finds whatever no event has announced.
-
-    python infra/local/relay.py --announce-url http://127.0.0.1:8081
+scripts/relay.py is its program.
 """
 
 from __future__ import annotations
 
-import argparse
 import heapq
 import logging
-import os
 import random
-import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
 
-if __package__ in {None, ""}:  # run as a program
-    sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[2] / "functions")]
-
-from herald import wiring
-from herald.errors import ConfigurationError, StoreUnavailable
+from herald.errors import StoreUnavailable
 from herald.events.local import TYPE
 from herald.model import PromptVersion, VersionKey
-from herald.stores.sqlite import SQLiteStore
 
 _log = logging.getLogger("herald.relay")
 
 POLL_SECONDS = 0.05
-POLL_BILLED_SECONDS = 1.0  # Firestore bills a look that finds nothing as one read
 BACKOFF_BASE_SECONDS = 0.5
 BACKOFF_CAP_SECONDS = 60.0
 STORE_PAUSE_SECONDS = 5.0
 CONNECT_SECONDS = 3.0
 # The function holds an event for up to MAX_WAIT; a relay that gave up earlier would send it twice.
 READ_SECONDS = 540.0
-# As many as one announce function holds at once (its THREADS): one more would wait there, past any MAX_WAIT.
+# Fewer than one announce function holds at once (its THREADS): one more would wait there, past any MAX_WAIT, and the
+# probes of /health need a thread, too.
 CONCURRENCY = 80
 PAGE = 200
-# No more versions than this are kept in mind; the others are found when these are announced.
+# While so many are in mind and not announced, no more are looked for.
 MOST_IN_MIND = 1_000
+# Without `older_than`, the clock of whoever saved a version may be ahead of this one.
+SKEW = timedelta(days=1)
 # Each look begins so long before the last: a save may end later than another that began after it.
 OVERLAP = timedelta(seconds=10)
 # And every so often a look begins at the oldest: saves that took longer, versions that a person has reopened.
@@ -81,7 +72,7 @@ class Relay:
         *,
         concurrency: int = CONCURRENCY,
         poll: float = POLL_SECONDS,
-        older_than: float = 0.0,
+        older_than: float | None = None,
     ) -> None:
         """Name both ends: a store's `unannounced`, and the function's URL.
 
@@ -92,22 +83,22 @@ class Relay:
         self._url = url
         self._concurrency = concurrency
         self._poll = poll
-        self._older_than = timedelta(seconds=older_than)
+        self._older_than = -SKEW if older_than is None else timedelta(seconds=older_than)
         self._errands: dict[VersionKey, _Errand] = {}
         self._after: PromptVersion | None = None
         self._afresh_at = float("-inf")
         self._look_at = float("-inf")
-        self._session = requests.Session()
-        self._session.trust_env = False  # the function is a neighbour: no proxy, no .netrc
-        self._session.mount("http://", HTTPAdapter(pool_maxsize=concurrency))
+        self._session = neighbourly(concurrency)
 
-    def run(self, stop: threading.Event, grace: float = 0.0) -> int:
+    def run(self, stop: threading.Event, grace: float = GRACE_SECONDS) -> int:
         """Relay until `stop` is set, then wait up to `grace` seconds for what is on its way; return how many are left.
 
         What is left is unannounced, or will turn out to be announced, at the next start.
         """
         while not stop.is_set():
             for errand in self._due():
+                if stop.is_set():  # a look may take long
+                    break
                 errand.in_flight = True
                 threading.Thread(target=self._run, args=(errand,), daemon=True).start()
             stop.wait(self._poll)
@@ -138,117 +129,61 @@ class Relay:
             return
         if now >= self._afresh_at:
             self._after, self._afresh_at = None, now + AFRESH_SECONDS
-        clock = datetime.now(UTC)
+        until = datetime.now(UTC) - self._older_than
         try:
-            found = self._unannounced(clock - self._older_than, PAGE, self._after)
+            found = self._unannounced(until, PAGE, self._after)
         except StoreUnavailable as error:
             self._look_at = now + STORE_PAUSE_SECONDS
             _log.warning("The relay cannot read the store; it tries again", extra={"detail": str(error)})
             return
         for version in found:
             self._errands.setdefault(version.key, _Errand(version, now))
-        passed = [version for version in found if version.created_at <= clock - self._older_than - OVERLAP]
+        settled = min(until, datetime.now(UTC)) - OVERLAP
+        passed = [version for version in found if version.created_at <= settled]
         self._after = passed[-1] if passed else self._after
 
     def _run(self, errand: _Errand) -> None:
+        is_done = False
         try:
             is_done = self._acknowledged(errand.version)
-            ceiling = min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2 ** min(errand.attempts, 10))
-            pause = AFRESH_SECONDS if is_done else random.uniform(ceiling / 2, ceiling)
-            errand.due, errand.attempts = time.monotonic() + pause, errand.attempts + 1
-            errand.done = is_done  # last: from now on, `due` says until when it is left alone
-        finally:
-            errand.in_flight = False
+        except Exception as error:  # noqa: BLE001  it must not come again at once, for ever
+            _log.error("The relay could not send a version; it tries again", extra=_fields(errand.version, error))
+        ceiling = min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2 ** min(errand.attempts, 10))
+        pause = AFRESH_SECONDS if is_done else random.uniform(ceiling / 2, ceiling)
+        errand.due, errand.attempts = time.monotonic() + pause, errand.attempts + 1
+        errand.done = is_done  # from now on, `due` says until when it is left alone
+        errand.in_flight = False
 
     def _acknowledged(self, version: PromptVersion) -> bool:
-        headers = {
-            "Content-Type": "application/json",
-            "ce-specversion": "1.0",
-            "ce-id": version.key.path,
-            "ce-source": "/prompt-herald/relay",
-            "ce-type": TYPE,
-            "ce-subject": version.key.path,
-            "ce-time": version.created_at.isoformat(),
+        """POST the event, in the structured mode of CloudEvents: a header could not hold every agent's name."""
+        event = {
+            "specversion": "1.0",
+            "id": version.key.path,
+            "source": "/prompt-herald/relay",
+            "type": TYPE,
+            "subject": version.key.path,
+            "time": version.created_at.isoformat(),
+            "datacontenttype": "application/json",
+            "data": version.model_dump(mode="json"),
         }
-        body = version.model_dump_json().encode()
+        headers = {"Content-Type": "application/cloudevents+json"}
         try:
-            answer = self._session.post(self._url, data=body, headers=headers, timeout=(CONNECT_SECONDS, READ_SECONDS))
+            answer = self._session.post(self._url, json=event, headers=headers, timeout=(CONNECT_SECONDS, READ_SECONDS))
         except requests.RequestException as error:
             _log.warning(
-                "The announce function cannot be reached; the version is sent again",
-                extra={"agent": version.agent_type, "version": version.version_number, "error": type(error).__name__},
+                "The announce function cannot be reached; the version is sent again", extra=_fields(version, error)
             )
             return False
         return answer.ok
 
 
-def main() -> int:
-    """Relay until SIGINT or SIGTERM; then finish what is on its way."""
-    arguments = _arguments()
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        wiring.check()
-    except ConfigurationError as error:
-        print(f"prompt-herald: wrong configuration. {error}", file=sys.stderr)
-        return 2
-    if arguments.health_port is not None:
-        _serve_health(arguments.health_port)
-    if _wait_for(arguments.announce_url, stop):
-        store = wiring.store()
-        poll = POLL_SECONDS if isinstance(store, SQLiteStore) else POLL_BILLED_SECONDS
-        relay = Relay(store.unannounced, arguments.announce_url, poll=poll, older_than=arguments.older_than)
-        left = relay.run(stop, arguments.grace)
-        if left:
-            _log.warning("The relay stops before some versions are announced", extra={"left": left})
-    return 0
+def neighbourly(connections: int = 1) -> requests.Session:
+    """Return a session for the function, which is a neighbour: no proxy, no .netrc."""
+    session = requests.Session()
+    session.trust_env = False
+    session.mount("http://", HTTPAdapter(pool_maxsize=connections))
+    return session
 
 
-def _wait_for(url: str, stop: threading.Event) -> bool:
-    """Wait until the announce function answers, so that no event is spent on one that is starting."""
-    is_said = False
-    while not stop.is_set():
-        try:
-            requests.get(f"{url}/health", timeout=CONNECT_SECONDS)
-        except requests.RequestException:
-            if not is_said:
-                _log.info("Waiting for the announce function", extra={"url": url})
-            is_said = True
-            stop.wait(0.2)
-        else:
-            return True
-    return False
-
-
-def _serve_health(port: int) -> None:
-    """Answer GET with 200 for as long as this process runs."""
-
-    class Health(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Stay silent: a probe every few seconds is no news."""
-
-    server = ThreadingHTTPServer((os.environ.get("HOST", "0.0.0.0"), port), Health)  # noqa: S104  for the kubelet
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--announce-url", default="http://127.0.0.1:8081", help="where the announce function listens")
-    parser.add_argument(
-        "--grace", type=float, default=GRACE_SECONDS, help="seconds to finish what is on its way at a stop (default 30)"
-    )
-    parser.add_argument("--health-port", type=int, help="answer GET /health there")
-    parser.add_argument(
-        "--older-than", type=float, default=0.0, help="seconds; where the store has events of its own: relay the others"
-    )
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _fields(version: PromptVersion, error: Exception) -> dict[str, Any]:
+    return {"agent": version.agent_type, "version": version.version_number, "error": type(error).__name__}

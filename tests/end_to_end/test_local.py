@@ -108,6 +108,25 @@ def test_when_one_part_ends_all_of_it_ends(tmp_path: Path) -> None:
         assert not [pid for pid in children if _is_alive(pid)]
 
 
+def test_a_signal_on_the_way_out_does_not_cut_it_short(tmp_path: Path) -> None:
+    """A part has ended, the others are finishing what is on its way, and the supervisor says SIGTERM."""
+    with (
+        DiscordStandIn(Options(hang=60.0)) as stand_in,
+        running_system(tmp_path / "h.db", stand_in.webhook_url, DISCORD_READ_TIMEOUT="3", MAX_WAIT="1") as system,
+    ):
+        system.upload()
+        deadline = time.monotonic() + 20
+        while not stand_in.counts["requests"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        children = _children(system.process.pid)
+        os.kill(next(pid for pid in children if _is_relay(pid)), signal.SIGKILL)
+        time.sleep(1.0)  # it looks twice a second
+        system.process.send_signal(signal.SIGTERM)
+        assert system.process.wait(20) == 1
+        assert not [pid for pid in children if _is_alive(pid)]
+
+
 def test_everything_listens_on_loopback_only(system: System) -> None:
     """Nobody else on the network can upload."""
     port = int(system.api.rpartition(":")[2])

@@ -15,19 +15,19 @@ from gunicorn.config import Config
 
 from herald.lanes import RECORD_GRACE_SECONDS
 from herald.settings import Settings
-from infra.local.relay import GRACE_SECONDS
+from infra.local.relay import CONCURRENCY, GRACE_SECONDS
 from tests.conftest import ROOT
-from tests.kubernetes import DOCKERFILE, OVERLAYS, SECRET, Image, Manifest, of_kind
+from tests.kubernetes import DOCKERFILE, OVERLAYS, SECRET, Image, Manifest, containers, of_kind
 
 GUIDE = (ROOT / "docs" / "KUBERNETES_DISCORD_SETUP.md").read_text(encoding="utf-8")
-VERSIONS = ("1.36", "1.37")
+VERSIONS = ("1.30", "1.36", "1.37")  # the oldest that the guide promises, and two current ones
 GUNICORN_GRACE_SECONDS = Config().settings["graceful_timeout"].get()
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_manifest_is_valid(rendered: dict[str, list[Manifest]], overlay: str, version: str) -> None:
-    """By the schemas of two current Kubernetes versions, strictly: no unknown field."""
+    """By the schemas of several Kubernetes versions, strictly: no unknown field."""
     for manifest in rendered[overlay]:
         kubernetes_validate.validate(manifest, version, strict=True)
 
@@ -120,6 +120,17 @@ def test_a_stop_has_time_for_what_is_on_its_way(rendered: dict[str, list[Manifes
     assert longest < GUNICORN_GRACE_SECONDS <= GRACE_SECONDS
     for deployment in of_kind(rendered[overlay], "Deployment"):
         assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > GRACE_SECONDS + 10
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_probe_finds_a_thread_while_announce_holds_all_that_the_relay_brings(
+    rendered: dict[str, list[Manifest]], overlay: str
+) -> None:
+    """Or else a Discord that hangs would have announce restarted, again and again."""
+    (threads,) = [
+        each["value"] for each in containers(rendered[overlay])["announce"]["env"] if each["name"] == "THREADS"
+    ]
+    assert int(threads) > CONCURRENCY + 3
 
 
 def test_the_image_is_small_in_rights() -> None:

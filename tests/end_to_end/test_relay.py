@@ -28,7 +28,7 @@ from tests.servers import FunctionServer, free_port
 @contextmanager
 def relaying(environment: dict[str, str], *flags: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run the relay, and stop it."""
-    process = subprocess.Popen([sys.executable, str(ROOT / "infra/local/relay.py"), *flags], env=environment)
+    process = subprocess.Popen([sys.executable, str(ROOT / "scripts/relay.py"), *flags], env=environment)
     try:
         yield process
     finally:
@@ -114,7 +114,7 @@ def test_firestore_without_eventarc_is_polled(emulator: Emulator) -> None:
 def test_a_wrong_setting_ends_it_with_one_sentence(name: str, value: str) -> None:
     """As it ends the functions."""
     result = subprocess.run(
-        [sys.executable, str(ROOT / "infra/local/relay.py")],
+        [sys.executable, str(ROOT / "scripts/relay.py")],
         env=clean_environment() | {name: value},
         capture_output=True,
         text=True,

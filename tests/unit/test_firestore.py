@@ -179,3 +179,13 @@ def test_a_missing_database_is_no_lost_race(store: FirestoreStore, monkeypatch: 
         store.settle([Settlement(claim=claim, outcome=outcome)], NOW)
     with pytest.raises(StoreUnavailable, match="does not exist"):
         store.mark_announced(key)
+
+
+def test_documents_that_are_no_versions_hide_none(store: FirestoreStore) -> None:
+    """However many somebody has written by hand, under names that no version has."""
+    for number in range(5):
+        fields = {"announced": False, "created_at": NOW - timedelta(hours=1)}
+        store._db.document(f"agents/eai/versions/draft-{number}").set(fields)
+    version = store.save(make_upload(), None)
+    assert store.unannounced(NOW, 2, None) == [version]
+    assert store.unannounced(NOW, 2, version) == []

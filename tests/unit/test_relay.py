@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from herald.errors import StoreUnavailable
+from herald.events import local
 from herald.model import PromptVersion, VersionKey
 from herald.stores.sqlite import SQLiteStore
 from infra.local import relay
@@ -40,7 +42,7 @@ class Function:
     url: str
     statuses: list[int]
     marks: bool
-    seen: list[tuple[dict[str, str], PromptVersion, float]] = field(default_factory=list)
+    seen: list[tuple[dict[str, str], PromptVersion, float]] = field(default_factory=list)  # event, its data, when
     answered: list[int] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
 
@@ -56,8 +58,10 @@ def serving(store: SQLiteStore, *statuses: int, held: bool = False, marks: bool 
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            version = PromptVersion.model_validate_json(self.rfile.read(int(self.headers["Content-Length"])))
-            served.seen.append(({k.lower(): v for k, v in self.headers.items()}, version, time.monotonic()))
+            event = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            version = PromptVersion.model_validate(event["data"])
+            event["data"] = self.headers["Content-Type"]
+            served.seen.append((event, version, time.monotonic()))
             assert served.gate.wait(10)
             status = served.statuses.pop(0) if len(served.statuses) > 1 else served.statuses[0]
             if status < 300 and served.marks:
@@ -114,15 +118,17 @@ def until(condition: Callable[[], object]) -> None:
     pytest.fail("it never came to that")
 
 
-def test_an_event_is_a_cloudevent_in_binary_mode(store: SQLiteStore) -> None:
-    """Type, subject, content type and data as the announce function expects them."""
-    (version,) = saved(store)
+def test_an_event_is_a_structured_cloudevent(store: SQLiteStore) -> None:
+    """As announce reads it, whatever the agent is called."""
+    version = store.save(make_upload("支援", created_at=datetime.now(UTC)), None)
     with serving(store, 204) as function, running(store.unannounced, function.url):
         until(lambda: function.answered)
-    headers, data, _ = function.seen[0]
-    assert headers["ce-type"] == "prompt-herald.version.created.v1"
-    assert headers["ce-subject"] == headers["ce-id"] == "agents/eai/versions/000001"
-    assert (headers["ce-specversion"], headers["content-type"], data) == ("1.0", "application/json", version)
+    event, data, _ = function.seen[0]
+    assert event.pop("data") == "application/cloudevents+json"
+    assert data == version
+    assert event["subject"] == event["id"] == "agents/支援/versions/000001"
+    assert (event["specversion"], event["type"]) == ("1.0", "prompt-herald.version.created.v1")
+    assert local.decode(event, data.model_dump()) == version
 
 
 def test_an_event_is_sent_until_it_is_acknowledged_later_each_time(store: SQLiteStore) -> None:
@@ -172,16 +178,27 @@ def test_no_more_than_its_concurrency_is_on_its_way_and_each_once(store: SQLiteS
     assert sorted(function.numbers) == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_a_backlog_of_any_size_is_worked_off_each_once(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backlog_of_any_size_is_worked_off(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Although only so many are looked at, and kept in mind, at once."""
     monkeypatch.setattr(relay, "PAGE", 7)
     monkeypatch.setattr(relay, "MOST_IN_MIND", 20)
     long_ago = datetime.now(UTC) - timedelta(hours=1)
     for number in range(60):
         store.save(make_upload(created_at=long_ago + timedelta(seconds=number)), None)
-    with serving(store, 200) as function, running(store.unannounced, function.url, concurrency=5):
+    read: set[VersionKey] = set()
+
+    def unannounced(*arguments: Any) -> list[PromptVersion]:
+        found = store.unannounced(*arguments)
+        read.update(version.key for version in found)
+        return found
+
+    with serving(store, 503) as function, running(unannounced, function.url, concurrency=5):
+        until(lambda: len(read) >= 20)
+        threading.Event().wait(20 * POLL)
+        assert len(read) <= 20 + 7
+        function.statuses[:] = [200]
         until(lambda: is_announced(store, 60))
-    assert sorted(function.numbers) == list(range(1, 61))
+    assert set(function.numbers) == set(range(1, 61))
 
 
 def test_a_backlog_that_waits_is_not_read_at_every_look(store: SQLiteStore) -> None:
@@ -202,18 +219,52 @@ def test_a_backlog_that_waits_is_not_read_at_every_look(store: SQLiteStore) -> N
     assert [len(page) for page in read[:20]] == [30] + [0] * 19
 
 
-@pytest.mark.parametrize("minutes", [0, 60])
-def test_a_version_that_comes_late_into_the_past_is_found(
-    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch, minutes: int
+@pytest.mark.parametrize(
+    ("before", "then", "afresh"),
+    [
+        (0, 5, 60.0),  # a save that took long, or a clock that is behind: within the overlap of two looks
+        (20, 3_600, 0.2),  # a version that a person has reopened: by a look from the oldest on
+        (20, -3_600, 60.0),  # a clock that is ahead
+    ],
+)
+def test_a_version_that_comes_out_of_order_is_found(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch, before: int, then: int, afresh: float
 ) -> None:
-    """A save that took long, by a clock that is behind; or a version that a person has reopened."""
-    monkeypatch.setattr(relay, "AFRESH_SECONDS", 0.2)
-    saved(store)
-    with serving(store, 200) as function, running(store.unannounced, function.url):
+    """Though every look begins about where the last one was; ages are in seconds."""
+    monkeypatch.setattr(relay, "AFRESH_SECONDS", afresh)
+    now = datetime.now(UTC)
+    store.save(make_upload(created_at=now - timedelta(seconds=before)), None)
+    looks: list[PromptVersion | None] = []
+
+    def unannounced(until: datetime, limit: int, after: PromptVersion | None) -> list[PromptVersion]:
+        looks.append(after)
+        return store.unannounced(until, limit, after)
+
+    with serving(store, 200) as function, running(unannounced, function.url):
         until(lambda: is_announced(store, 1))
-        store.save(make_upload(created_at=datetime.now(UTC) - timedelta(minutes=minutes, seconds=1)), None)
+        seen = len(looks)
+        until(lambda: len(looks) > seen + 3)
+        store.save(make_upload(created_at=now - timedelta(seconds=then)), None)
         until(lambda: is_announced(store, 2))
     assert function.numbers == [1, 2]
+
+
+class Odd(PromptVersion):
+    """A version that cannot be written down."""
+
+    def model_dump(self, **_: Any) -> dict[str, Any]:
+        message = "odd"
+        raise ValueError(message)
+
+
+def test_a_version_that_cannot_be_sent_is_no_hot_loop(store: SQLiteStore, caplog: pytest.LogCaptureFixture) -> None:
+    """It is tried again with patience, the line names it, and the others are sent."""
+    odd, version = Odd(**saved(store)[0].model_dump()), saved(store)[0]
+    with serving(store, 200) as function, running(lambda *_: [odd, version], function.url):
+        until(lambda: function.answered and caplog.records)
+        threading.Event().wait(20 * POLL)
+    assert function.numbers == [2]
+    assert [(vars(line)["version"], vars(line)["error"]) for line in caplog.records] == [(1, "ValueError")]
 
 
 def test_what_is_acknowledged_but_not_announced_comes_again_only_after_a_while(
@@ -252,3 +303,17 @@ def test_a_stop_waits_for_what_is_on_its_way_and_tells_what_it_leaves(store: SQL
             threading.Timer(0.2, function.gate.set).start()
         assert left == [0]
         assert function.answered
+
+
+def test_nothing_is_sent_after_the_stop(store: SQLiteStore) -> None:
+    """Though it comes while the store is being read."""
+    saved(store)
+    stop = threading.Event()
+
+    def unannounced(*arguments: Any) -> list[PromptVersion]:
+        stop.set()
+        return store.unannounced(*arguments)
+
+    with serving(store, 200) as function:
+        assert Relay(unannounced, function.url).run(stop) == 0
+        assert function.seen == []

@@ -133,7 +133,7 @@ class FirestoreStore:
         query = self._agent(agent_type).collection("versions").order_by("version_number", direction="DESCENDING")
         if before is not None:
             query = query.where(filter=FieldFilter("version_number", "<", before))
-        return self._records(query.limit(limit))
+        return self._records(query, limit)
 
     def version(self, key: VersionKey) -> PromptVersion | None:
         """Return one version record, or None."""
@@ -161,7 +161,7 @@ class FirestoreStore:
         )
         if after is not None:
             query = query.start_after(dict(zip(_CREATED, (after.created_at, self._version(after.key)), strict=True)))
-        return self._records(query.limit(limit))
+        return self._records(query, limit)
 
     def mark_announced(self, key: VersionKey) -> None:
         """Mark a version whose channels are all final; one that is not in the store needs no mark."""
@@ -298,10 +298,17 @@ class FirestoreStore:
     def _delivery(self, key: VersionKey, channel: str) -> Any:
         return self._version(key).collection("deliveries").document(channel)
 
-    def _records(self, query: Any) -> list[PromptVersion]:
+    def _records(self, query: Any, limit: int) -> list[PromptVersion]:
+        """Return up to `limit` versions of a query; documents whose names are no version's hide none behind them."""
+        found: list[PromptVersion] = []
         with self._translated():
-            found = (_record(each) for each in query.stream(**_CALL))
-            return [each for each in found if each is not None]
+            while wanted := limit - len(found):
+                page = list(query.limit(wanted).stream(**_CALL))
+                found += [each for each in map(_record, page) if each is not None]
+                if len(page) < wanted:
+                    break
+                query = query.start_after(page[-1])
+        return found
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
