@@ -35,8 +35,9 @@ def save_prompt_version(request: flask.Request) -> flask.typing.ResponseReturnVa
 @functions_framework.cloud_event
 def announce_version(event: CloudEvent) -> None:
     """Announce the version of a document-created event; 503 asks the event source to send it again."""
-    if not wiring.announcer().receive(event.get_attributes(), event.get_data()):
-        flask.abort(503, "Not announced yet; send the event again.")
+    announcement = wiring.announcer().receive(event.get_attributes(), event.get_data())
+    if not announcement.done:
+        flask.abort(wiring.not_yet(announcement.retry_after))
 
 
 @functions_framework.http

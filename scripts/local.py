@@ -36,7 +36,7 @@ from infra.local.stand_in import DiscordStandIn
 HOST = "127.0.0.1"
 API_PORT, ANNOUNCE_PORT = 8080, 8081
 # How many events announce holds at once: more than the relay brings.
-ANNOUNCE_THREADS = 88
+ANNOUNCE_THREADS = 48
 # The relay brings an event again at no cost. Held for so long at most, each is done before the relay's grace is over.
 MAX_WAIT_SECONDS = 10.0
 START_SECONDS = 30.0

@@ -48,24 +48,24 @@ class Announcer:
         self._max_wait = max_wait
         self._lease = timedelta(seconds=lease)
 
-    def receive(self, attributes: Mapping[str, Any], data: Any) -> bool:
-        """Announce the version of an event. False: the event source shall send it again.
+    def receive(self, attributes: Mapping[str, Any], data: Any) -> Announcement:
+        """Announce the version of an event. Not done: the event source shall send it again.
 
         An event that no retry can make readable is logged and done, or it would come back for 24 hours.
         """
         deadline = self._clock.monotonic() + self._max_wait
         try:
             version = self._decode(attributes, data)
-            return self.announce(version, deadline).done
+            return self.announce(version, deadline)
         except UndecodableEvent as error:
             _log.error("Undecodable event dropped: %s", error, extra={"event_id": attributes.get("id")})
-            return True
+            return Announcement(done=True)
         except StoreUnavailable as error:
             _log.error(
                 "Store unavailable; the event will come again",
                 extra={"event_id": attributes.get("id"), "detail": str(error)},
             )
-            return False
+            return Announcement(done=False)
 
     def announce(self, version: PromptVersion, deadline: float) -> Announcement:
         """Announce a version wherever it is not final yet, until `deadline` (monotonic seconds).
@@ -77,7 +77,7 @@ class Announcer:
         claims = {name: self._ledger.claim(version.key, name, now, self._lease) for name in channels}
         open_claims = [claim for claim in claims.values() if isinstance(claim, Claim)]
         finals = [claim is Taken.FINAL for claim in claims.values()].count(True)
-        reached = []
+        reached, pauses = [], [0.0]
         for claim in open_claims:
             parcel = Parcel(version, claim, concludes=finals + 1 == len(channels))
             outcome = self._destinations[claim.channel].submit(parcel, deadline)
@@ -85,9 +85,10 @@ class Announcer:
             if outcome.status.is_final:
                 finals += 1
                 reached.append(outcome.status)
+            pauses.append(outcome.retry_after or 0.0)
         if finals == len(channels) and not open_claims and not version.announced:
             self._store.mark_announced(version.key)  # a crash came between the last outcome and the mark
-        return Announcement(finals == len(channels), tuple(reached))
+        return Announcement(finals == len(channels), tuple(reached), max(pauses) or None)
 
     def _decode(self, attributes: Mapping[str, Any], data: Any) -> PromptVersion:
         """Return the event's version; one without data is looked up in the store."""

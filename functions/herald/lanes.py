@@ -83,9 +83,10 @@ class _Waiter:
     queued: bool = True
     outcome: Outcome | None = None
 
-    def release(self, reason: Reason, detail: str | None) -> None:
+    def release(self, reason: Reason, detail: str | None, retry_after: float | None = None) -> None:
         """End without a final outcome."""
-        self.finish(Outcome(status=Status.RELEASED, reason=reason, detail=detail, attempts=self.attempts))
+        released = Outcome(status=Status.RELEASED, reason=reason, detail=detail, retry_after=retry_after)
+        self.finish(released.model_copy(update={"attempts": self.attempts}))
 
     def finish(self, outcome: Outcome) -> None:
         """Wake the thread with its outcome."""
@@ -171,12 +172,12 @@ class Lane:
                 now = self._clock.monotonic()
                 if waiter.queued and now < self._gone_until:
                     self._withdraw(waiter)
-                    waiter.release(
-                        Reason.WEBHOOK_GONE, "the webhook was refused a moment ago; see the failed deliveries"
-                    )
+                    refused = "the webhook was refused a moment ago; see the failed deliveries"
+                    waiter.release(Reason.WEBHOOK_GONE, refused, self._gone_until - now)
                 elif waiter.queued and max(now, self._ready_at()) >= waiter.deadline:
                     self._withdraw(waiter)
-                    waiter.release(*(waiter.trouble or self._trouble))
+                    pause = self._ready_at() - now
+                    waiter.release(*(waiter.trouble or self._trouble), pause if pause > 0 else None)
                 elif self._leader is not waiter:
                     self._clock.wait(waiter.turn, waiter.deadline - now if waiter.queued else None)
                 elif (pause := self._ready_at() - now) > 0:

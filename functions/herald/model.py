@@ -186,13 +186,18 @@ class Reason(StrEnum):
 
 
 class Outcome(Frozen):
-    """What became of one attempt to deliver; `attempts` counts requests that carried the version."""
+    """What became of one attempt to deliver.
+
+    `attempts` counts requests that carried the version; `retry_after`: for how many seconds its destination is let be,
+    where that is why it was released.
+    """
 
     status: Status
     reason: Reason | None = None
     detail: str | None = None
     message_id: str | None = None
     attempts: int = 0
+    retry_after: float | None = None
 
 
 class Delivery(Frozen):
@@ -241,11 +246,13 @@ class Position(NamedTuple):
 class Announcement(NamedTuple):
     """What an attempt to announce a version has come to.
 
-    `done`: every channel is final. `reached`: the final statuses that this attempt brought about.
+    `done`: every channel is final. `reached`: the final statuses that this attempt brought about. `retry_after`: in
+    how many seconds another attempt is of use, where that is known.
     """
 
     done: bool
     reached: tuple[Status, ...] = ()
+    retry_after: float | None = None
 
 
 class Claim(Frozen):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Callable, Mapping
 from threading import RLock
@@ -110,6 +111,12 @@ def reconciler() -> Reconciler:
     )
 
 
+def not_yet(retry_after: float | None) -> Response:
+    """Ask the event source to send an event again, if known in how many seconds."""
+    headers = {} if retry_after is None else {"Retry-After": str(math.ceil(retry_after))}
+    return Response("Not announced yet; send the event again.\n", 503, headers)
+
+
 def on_crash(error: Exception, event_id: str | None) -> Response:
     """Answer an error that nothing else has: with its own status if it has one, else 503.
 
@@ -119,6 +126,8 @@ def on_crash(error: Exception, event_id: str | None) -> Response:
         _log.error("Undecodable event dropped: %s", type(error).__name__, extra={"event_id": event_id})
         return Response(status=204)
     if isinstance(error, HTTPException):
+        if isinstance(error.response, Response):  # ours
+            return error.response
         return Response(f"{error.name}\n", error.code)
     if isinstance(error, HeraldError):
         _log.error("Not done", extra={"event_id": event_id, "error": type(error).__name__, "detail": str(error)})

@@ -29,13 +29,14 @@ _log = logging.getLogger("herald.relay")
 POLL_SECONDS = 0.05
 BACKOFF_BASE_SECONDS = 0.5
 BACKOFF_CAP_SECONDS = 60.0
+RETRY_AFTER_CAP_SECONDS = 60
 STORE_PAUSE_SECONDS = 5.0
 CONNECT_SECONDS = 3.0
 # The function holds an event for up to MAX_WAIT; a relay that gave up earlier would send it twice.
 READ_SECONDS = 540.0
 # Fewer than one announce function holds at once (its THREADS): one more would wait there, past any MAX_WAIT, and the
 # probes of /health need a thread, too.
-CONCURRENCY = 80
+CONCURRENCY = 40
 PAGE = 200
 # While so many are in mind and not announced, no more are looked for.
 MOST_IN_MIND = 1_000
@@ -88,6 +89,7 @@ class Relay:
         self._after: PromptVersion | None = None
         self._afresh_at = float("-inf")
         self._look_at = float("-inf")
+        self._resume_at = float("-inf")
         self._session = neighbourly(concurrency)
 
     def run(self, stop: threading.Event, grace: float = GRACE_SECONDS) -> int:
@@ -112,10 +114,9 @@ class Relay:
 
     def _due(self) -> list[_Errand]:
         """Return what to send now, longest due first."""
-        free = self._concurrency - self._in_flight()
-        if free <= 0:
+        free, now = self._concurrency - self._in_flight(), time.monotonic()
+        if free <= 0 or now < self._resume_at:
             return []
-        now = time.monotonic()
         # An acknowledged version is left alone for a while, whatever the store says: it may be a look behind.
         self._errands = {key: each for key, each in self._errands.items() if not each.done or each.due > now}
         if now >= self._look_at:
@@ -143,18 +144,33 @@ class Relay:
         self._after = passed[-1] if passed else self._after
 
     def _run(self, errand: _Errand) -> None:
-        is_done = False
+        answer = None
         try:
-            is_done = self._acknowledged(errand.version)
-        except Exception as error:  # noqa: BLE001  it must not come again at once, for ever
+            answer = self._post(errand.version)
+        except requests.RequestException as error:
+            message = "The announce function cannot be reached; the version is sent again"
+            _log.warning(message, extra=_fields(errand.version, error))
+        except Exception as error:  # noqa: BLE001  whatever it is, it must not come again at once, for ever
             _log.error("The relay could not send a version; it tries again", extra=_fields(errand.version, error))
-        ceiling = min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2 ** min(errand.attempts, 10))
-        pause = AFRESH_SECONDS if is_done else random.uniform(ceiling / 2, ceiling)
-        errand.due, errand.attempts = time.monotonic() + pause, errand.attempts + 1
-        errand.done = is_done  # from now on, `due` says until when it is left alone
+        self._settle(errand, answer)
         errand.in_flight = False
 
-    def _acknowledged(self, version: PromptVersion) -> bool:
+    def _settle(self, errand: _Errand, answer: requests.Response | None) -> None:
+        """Note what became of an errand, and until when it is left alone."""
+        now, is_done = time.monotonic(), answer is not None and answer.ok
+        if is_done:
+            errand.due = now + AFRESH_SECONDS
+        elif answer is not None and (seconds := answer.headers.get("Retry-After", "")).isdigit():
+            # Discord is let be for so long. No version is brought until then: each would cost a claim, for nothing.
+            self._resume_at = max(self._resume_at, now + min(int(seconds), RETRY_AFTER_CAP_SECONDS))
+            errand.due = self._resume_at
+        else:
+            ceiling = min(BACKOFF_CAP_SECONDS, BACKOFF_BASE_SECONDS * 2 ** min(errand.attempts, 10))
+            errand.due = now + random.uniform(ceiling / 2, ceiling)
+            errand.attempts += 1
+        errand.done = is_done  # last: the main loop forgets what is done and due
+
+    def _post(self, version: PromptVersion) -> requests.Response:
         """POST the event, in the structured mode of CloudEvents: a header could not hold every agent's name."""
         event = {
             "specversion": "1.0",
@@ -167,14 +183,7 @@ class Relay:
             "data": version.model_dump(mode="json"),
         }
         headers = {"Content-Type": "application/cloudevents+json"}
-        try:
-            answer = self._session.post(self._url, json=event, headers=headers, timeout=(CONNECT_SECONDS, READ_SECONDS))
-        except requests.RequestException as error:
-            _log.warning(
-                "The announce function cannot be reached; the version is sent again", extra=_fields(version, error)
-            )
-            return False
-        return answer.ok
+        return self._session.post(self._url, json=event, headers=headers, timeout=(CONNECT_SECONDS, READ_SECONDS))
 
 
 def neighbourly(connections: int = 1) -> requests.Session:

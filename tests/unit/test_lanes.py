@@ -135,6 +135,7 @@ def test_a_429_longer_than_the_time_left_releases_at_once(clock: FakeClock) -> N
     subject = lane(courier, clock=clock)
     outcome = subject.submit(parcel(), clock.seconds + 240)
     assert (outcome.status, outcome.reason, clock.waits) == (Status.RELEASED, Reason.RATE_LIMITED, [])
+    assert outcome.retry_after is not None
     assert subject.submit(parcel(2), clock.seconds + 240).status is Status.RELEASED
     assert len(courier.requests) == 1
 
@@ -173,6 +174,7 @@ def test_who_cannot_wait_for_the_pause_after_a_failure_is_told_of_the_failure(cl
     subject.submit(parcel(1), clock.seconds + 0.1)
     outcome = subject.submit(parcel(2), clock.seconds + 0.1)
     assert (outcome.status, outcome.reason, outcome.attempts) == (Status.RELEASED, Reason.UNREACHABLE, 0)
+    assert outcome.retry_after == 0.5
     assert subject.submit(parcel(3), clock.seconds + 240).status is Status.SENT
     subject._hold.extend(clock.seconds + 5)
     assert subject.submit(parcel(4), clock.seconds + 1).reason is Reason.DEADLINE

@@ -146,7 +146,8 @@ def test_a_passing_failure_asks_for_the_event_again(
     forget_parts()
     stand_in.options = replace(stand_in.options, rate_limit_rate=1.0, rate_limit_seconds=60.0)
     version = saved()
-    assert send(announce, version).status_code == 503
+    answer = send(announce, version)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "60")
     assert (delivery(version).status, delivery(version).reason) == (Status.RELEASED, Reason.RATE_LIMITED)
     assert not is_announced(version.key)
     stand_in.options = replace(stand_in.options, rate_limit_rate=0.0)

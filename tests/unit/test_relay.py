@@ -45,6 +45,7 @@ class Function:
     seen: list[tuple[dict[str, str], PromptVersion, float]] = field(default_factory=list)  # event, its data, when
     answered: list[int] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
+    retry_after: str | None = None
 
     @property
     def numbers(self) -> list[int]:
@@ -68,6 +69,8 @@ def serving(store: SQLiteStore, *statuses: int, held: bool = False, marks: bool 
                 store.mark_announced(version.key)
             served.answered.append(status)
             self.send_response(status)
+            if served.retry_after and status == 503:
+                self.send_header("Retry-After", served.retry_after)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -141,6 +144,19 @@ def test_an_event_is_sent_until_it_is_acknowledged_later_each_time(store: SQLite
     times = [at for _, _, at in function.seen]
     pauses = [later - earlier for earlier, later in pairwise(times)]
     assert relay.BACKOFF_BASE_SECONDS / 2 <= pauses[0] < pauses[2]  # neighbours may touch
+
+
+def test_no_version_is_sent_before_the_time_that_the_function_names(store: SQLiteStore) -> None:
+    """While Discord is let be, each event would cost the ledger a claim, for nothing."""
+    saved(store)
+    with serving(store, 503, 200) as function, running(store.unannounced, function.url):
+        function.retry_after = "1"
+        until(lambda: function.answered)
+        saved(store, 3)
+        until(lambda: is_announced(store, 4))
+    assert function.answered == [503, 200, 200, 200, 200]
+    times = [at for _, _, at in function.seen]
+    assert times[1] - times[0] >= 1
 
 
 def test_a_function_that_is_down_and_a_store_that_does_not_answer_lose_nothing(
