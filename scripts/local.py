@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.text import Text
 
 from _path import ROOT
+from _samples import AGENT, announce_samples
 from herald import wiring
 from herald.errors import ConfigurationError
 from herald.settings import Settings
@@ -42,19 +43,9 @@ MAX_WAIT_SECONDS = 10.0
 START_SECONDS = 30.0
 STOP_SECONDS = 40.0  # the relay's grace, or gunicorn's (30 s), and then some
 QUIET_STOP_SECONDS = 1.0
-ARRIVE_SECONDS = 30.0
 WATCH_SECONDS = 0.5
 NO_STAND_IN_FOR = ("DISCORD_WEBHOOK_URL", "ENVIRONMENT", "UPLOAD_TOKENS")
-SAMPLE_AGENT = "eai"
 FIRESTORE = "firestore"
-SAMPLES = (
-    ("prompt-v1.xml", "First version for the support desk"),
-    (
-        "prompt-v2.xml",
-        "- Answer in the customer's language - Never promise a delivery date - Hand over after two failed tries",
-    ),
-)
-
 console = Console(highlight=False)
 
 
@@ -103,7 +94,7 @@ def _run(arguments: argparse.Namespace, stack: ExitStack) -> int:
     children.append(_start_relay(urls, environment, stack, has_events=arguments.store == FIRESTORE))
     print(f"ready api={urls.api} announce={urls.announce}", flush=True)
     token = next(iter(json.loads(environment["UPLOAD_TOKENS"]).values()), "")
-    arrived = _announce_samples(urls, token, quiet=arguments.quiet) if arguments.samples or arguments.once else True
+    arrived = announce_samples(urls.api, token, quiet=arguments.quiet) if arguments.samples or arguments.once else True
     if arguments.once:
         return 0 if arrived else 1
     if not arguments.quiet:
@@ -259,39 +250,6 @@ def _free_port(port: int, flag: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def _announce_samples(urls: Urls, token: str, *, quiet: bool) -> bool:
-    """Upload the samples; return whether each announcement has arrived."""
-    arrived = []
-    for file, reason in SAMPLES:
-        prompt = (ROOT / "samples" / file).read_text(encoding="utf-8")
-        body = {"agent_type": SAMPLE_AGENT, "prompt_content": prompt, "author": "Ada Lovelace", "reason": reason}
-        answer = requests.post(
-            f"{urls.api}/api/v1/unified-save", json=body, headers={"Authorization": f"Bearer {token}"}, timeout=10
-        )
-        if not answer.ok:
-            console.print(Text(f"The upload was refused: {answer.text.strip()}"))
-            return False
-        delivery = _final_delivery(urls.api + answer.headers["Location"], token)
-        arrived.append(delivery.get("status") == "sent")
-        if not quiet and not arrived[-1]:
-            why = delivery.get("reason") or "it is still open"
-            console.print(Text(f"{answer.json()['version_display']} was not announced: {why}."))
-    return all(arrived)
-
-
-def _final_delivery(url: str, token: str) -> dict[str, Any]:
-    """Wait for a version's delivery to be final; return it, or what there is of it in the end."""
-    deadline = time.monotonic() + ARRIVE_SECONDS
-    delivery: dict[str, Any] = {}
-    while time.monotonic() < deadline:
-        found = requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=10).json()["deliveries"]
-        delivery = found[0] if found else {}
-        if delivery.get("status") in {"sent", "failed", "suppressed"}:
-            return delivery
-        time.sleep(0.05)
-    return delivery
-
-
 def _show(message: Any) -> None:
     console.print(render(message["body"]))
 
@@ -304,7 +262,7 @@ def _explain(urls: Urls, token: str) -> None:
     curl = (
         f"curl -sS {urls.api}/api/v1/unified-save \\\n"
         f"  -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' \\\n"
-        f"""  -d '{{"agent_type": "{SAMPLE_AGENT}", "prompt_content": "Be kind.", "reason": "- shorter - kinder"}}'"""
+        f"""  -d '{{"agent_type": "{AGENT}", "prompt_content": "Be kind.", "reason": "- shorter - kinder"}}'"""
     )
     print(curl, flush=True)
     console.print(Text("Ctrl-C stops everything.", style="dim"))
