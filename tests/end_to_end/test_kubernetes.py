@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -96,14 +97,15 @@ def _announced(messages: list[dict[str, Any]]) -> list[str]:
 
 
 def entry(role: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(KUBERNETES / "entrypoint.py"), role],
-        env=clean_environment(**({"STORE_URL": "firestore://acme-prompts"} | variables)),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        return subprocess.run(
+            [sys.executable, str(KUBERNETES / "entrypoint.py"), role],
+            env=clean_environment(**({"STORE_URL": "firestore://acme-prompts", "TMPDIR": folder} | variables)),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
 
 
 @pytest.mark.parametrize(
