@@ -161,7 +161,7 @@ class Api:
         return _json(Deliveries(deliveries=page, next=str(page[-1].position) if len(found) > len(page) else None))
 
     def redeliver(self, path: VersionPath, body: RedeliverRequest) -> Response:
-        """Reopen failed and suppressed deliveries of a version; the next reconcile announces it."""
+        """Reopen failed and suppressed deliveries of a version; reconcile, or the relay, announces it."""
         key = self._find(path).key
         reopened = self._ledger.reopen(key, body.channel, self._clock.now())
         if not reopened:
@@ -171,7 +171,7 @@ class Api:
                 f"Nothing of {key} can be sent again{f' on {body.channel}' if body.channel else ''}: "
                 f"{stand or 'it has no deliveries yet'}. Only failed and suppressed deliveries can be reopened.",
             )
-        message = f"{key} will be announced again on {', '.join(reopened)} by the next reconcile."
+        message = f"{key} will be announced again on {', '.join(reopened)} within minutes, by reconcile or the relay."
         answer = Reopened(agent_type=key.agent_type, version_number=key.number, reopened=reopened, message=message)
         return _json(answer, HTTPStatus.ACCEPTED)
 
