@@ -38,7 +38,7 @@ HOST = "127.0.0.1"
 API_PORT, ANNOUNCE_PORT = 8080, 8081
 # How many events announce holds at once: more than the relay brings.
 ANNOUNCE_THREADS = 48
-# The relay brings an event again at no cost. Held for so long at most, each is done before the relay's grace is over.
+# The relay brings an event again soon. Held for so long at most, each is done before the relay's grace is over.
 MAX_WAIT_SECONDS = 10.0
 START_SECONDS = 30.0
 STOP_SECONDS = 40.0  # the relay's grace, or gunicorn's (30 s), and then some
@@ -46,6 +46,7 @@ QUIET_STOP_SECONDS = 1.0
 WATCH_SECONDS = 0.5
 NO_STAND_IN_FOR = ("DISCORD_WEBHOOK_URL", "ENVIRONMENT", "UPLOAD_TOKENS")
 FIRESTORE = "firestore"
+
 console = Console(highlight=False)
 
 

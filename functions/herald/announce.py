@@ -77,7 +77,7 @@ class Announcer:
         claims = {name: self._ledger.claim(version.key, name, now, self._lease) for name in channels}
         open_claims = [claim for claim in claims.values() if isinstance(claim, Claim)]
         finals = [claim is Taken.FINAL for claim in claims.values()].count(True)
-        reached, pauses = [], [0.0]
+        reached, pauses = [], []
         for claim in open_claims:
             parcel = Parcel(version, claim, concludes=finals + 1 == len(channels))
             outcome = self._destinations[claim.channel].submit(parcel, deadline)
@@ -85,10 +85,11 @@ class Announcer:
             if outcome.status.is_final:
                 finals += 1
                 reached.append(outcome.status)
-            pauses.append(outcome.retry_after or 0.0)
+            if outcome.retry_after is not None:
+                pauses.append(outcome.retry_after)
         if finals == len(channels) and not open_claims and not version.announced:
             self._store.mark_announced(version.key)  # a crash came between the last outcome and the mark
-        return Announcement(finals == len(channels), tuple(reached), max(pauses) or None)
+        return Announcement(finals == len(channels), tuple(reached), max(pauses, default=None))
 
     def _decode(self, attributes: Mapping[str, Any], data: Any) -> PromptVersion:
         """Return the event's version; one without data is looked up in the store."""

@@ -85,8 +85,15 @@ class _Waiter:
 
     def release(self, reason: Reason, detail: str | None, retry_after: float | None = None) -> None:
         """End without a final outcome."""
-        released = Outcome(status=Status.RELEASED, reason=reason, detail=detail, retry_after=retry_after)
-        self.finish(released.model_copy(update={"attempts": self.attempts}))
+        self.finish(
+            Outcome(
+                status=Status.RELEASED,
+                reason=reason,
+                detail=detail,
+                attempts=self.attempts,
+                retry_after=retry_after,
+            )
+        )
 
     def finish(self, outcome: Outcome) -> None:
         """Wake the thread with its outcome."""

@@ -77,6 +77,14 @@ def clean_environment(**variables: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in ours} | variables
 
 
+def until_asked(stand_in: DiscordStandIn) -> None:
+    """Wait until a request has come to Discord, answered or not."""
+    deadline = time.monotonic() + 20
+    while not stand_in.counts["requests"]:
+        assert time.monotonic() < deadline, "nothing was sent"
+        time.sleep(0.02)
+
+
 @contextmanager
 def running_system(
     store: Path | str, webhook: str, stderr: IO[str] | None = None, **variables: str

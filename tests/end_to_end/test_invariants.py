@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +15,7 @@ from herald.stores.sqlite import SQLiteStore
 from infra.local.stand_in import TOKEN as WEBHOOK_TOKEN
 from infra.local.stand_in import DiscordStandIn, Options
 from infra.local.stand_in_rules import violations
-from tests.end_to_end.conftest import TOKEN, running_system
+from tests.end_to_end.conftest import TOKEN, running_system, until_asked
 from tests.fakes import FakeClock, make_upload
 
 FAULTS = Options(error_rate=0.2, reset_rate=0.1, rate_limit_rate=0.1, bucket_limit=0, seed=7)
@@ -84,10 +83,7 @@ def test_5_uploads_do_not_wait_for_discord(tmp_path: Path) -> None:
         running_system(tmp_path / "h.db", stand_in.webhook_url, DISCORD_READ_TIMEOUT="2") as system,
     ):
         system.upload()
-        deadline = time.monotonic() + 20
-        while not stand_in.counts["requests"]:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until_asked(stand_in)
         for _ in range(5):
             system.upload()
         assert stand_in.messages == []

@@ -16,7 +16,7 @@ import requests
 
 from infra.local.stand_in import DiscordStandIn, Options
 from tests.conftest import ROOT
-from tests.end_to_end.conftest import TOKEN, System, clean_environment, running_system
+from tests.end_to_end.conftest import TOKEN, System, clean_environment, running_system, until_asked
 
 
 def test_an_upload_shows_in_the_channel(system: System, shared_stand_in: DiscordStandIn) -> None:
@@ -115,10 +115,7 @@ def test_a_signal_on_the_way_out_does_not_cut_it_short(tmp_path: Path) -> None:
         running_system(tmp_path / "h.db", stand_in.webhook_url, DISCORD_READ_TIMEOUT="3", MAX_WAIT="1") as system,
     ):
         system.upload()
-        deadline = time.monotonic() + 20
-        while not stand_in.counts["requests"]:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until_asked(stand_in)
         children = _children(system.process.pid)
         os.kill(next(pid for pid in children if _is_relay(pid)), signal.SIGKILL)
         time.sleep(1.0)  # it looks twice a second

@@ -20,7 +20,7 @@ from herald.stores.sqlite import SQLiteStore
 from infra.local.emulator import PROJECT, Emulator
 from infra.local.stand_in import DiscordStandIn, Options
 from tests.conftest import ROOT
-from tests.end_to_end.conftest import clean_environment
+from tests.end_to_end.conftest import clean_environment, until_asked
 from tests.fakes import make_upload
 from tests.servers import FunctionServer, free_port
 
@@ -83,10 +83,7 @@ def test_a_stop_finishes_what_is_on_its_way(tmp_path: Path) -> None:
     with DiscordStandIn(Options(latency=1.5)) as stand_in:
         environment = variables(f"sqlite:///{tmp_path}/h.db", stand_in)
         with announcing(environment) as server, relaying(environment, "--announce-url", server.url) as process:
-            deadline = time.monotonic() + 20
-            while not stand_in.counts["requests"]:
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+            until_asked(stand_in)
             process.send_signal(signal.SIGTERM)
             assert process.wait(10) == 0
             until_announced(store, version, seconds=0)
